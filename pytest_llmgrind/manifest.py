@@ -162,7 +162,7 @@ def _load(root: Path, _mtime_ns: int, _size: int) -> Manifest:
     stages = tuple(reader.each(Stage, table.pop("stage", []), "stage"))
     budgets = tuple(reader.each(Budget, table.pop("budget", []), "budget"))
     given = {"root": root, "solution": solution, "stages": stages, "budgets": budgets}
-    manifest = reader.build(Manifest, table, "", given)
+    manifest: Manifest = reader.build(Manifest, table, "", given)
     _check(manifest, reader)
     return manifest
 
