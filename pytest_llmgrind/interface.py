@@ -1,0 +1,185 @@
+"""The public names of a stub, read from its text, and whether a module answers the same calls.
+
+Knows nothing about pytest.
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+from collections.abc import Iterator
+from dataclasses import dataclass
+from inspect import Parameter, Signature
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+Function = ast.FunctionDef | ast.AsyncFunctionDef
+_UNSET = object()
+
+
+@dataclass(frozen=True)
+class Name:
+    """A public function, class or method: ``generate`` or ``Cache.append``."""
+
+    path: str
+    line: int
+    signature: Signature | None
+    todo: str
+
+    @property
+    def shown(self) -> str:
+        return f"{self.path}{self.signature}" if self.signature else self.path
+
+
+def names(source: Path) -> tuple[Name, ...]:
+    """The public functions, classes, methods and constants of a file, from its text alone."""
+    tree = ast.parse(source.read_text("utf-8"), str(source))
+    return tuple(_names(tree.body, ""))
+
+
+def untouched(stub: Path, reference: Path) -> bool:
+    """Nobody has begun in this stub: what is not a TODO still reads as in the reference."""
+    try:
+        ours, given = _functions(stub), _functions(reference)
+    except (SyntaxError, OSError):
+        return False
+    return all(_todo(f) or _same_text(f, given.get(path)) for path, f in ours.items())
+
+
+def mismatch(module: ModuleType, wanted: tuple[Name, ...]) -> str:
+    """What a module lacks of a stub's names; empty if it answers all the stub's calls."""
+    for name in wanted:
+        value: Any = module
+        for part in name.path.split("."):
+            value = inspect.getattr_static(value, part, _UNSET) if value is not module else (
+                vars(module).get(part, _UNSET)
+            )
+            if value is _UNSET:
+                return f"{name.path} is missing; the stub has {name.shown} in line {name.line}"
+        if name.signature is not None and (reason := _refuses(value, name.signature)):
+            return f"{name.path} {reason}; the stub has {name.shown} in line {name.line}"
+    return ""
+
+
+def _names(body: list[ast.stmt], prefix: str) -> Iterator[Name]:
+    for node in body:
+        if isinstance(node, Function) and _is_public(node.name):
+            yield Name(prefix + node.name, node.lineno, _signature(node), _todo(node))
+        elif isinstance(node, ast.ClassDef) and _is_public(node.name):
+            yield Name(prefix + node.name, node.lineno, None, "")
+            yield from _names(node.body, f"{prefix}{node.name}.")
+        elif isinstance(node, ast.Assign) and not prefix:
+            for target in node.targets:
+                if isinstance(target, ast.Name) and _is_public(target.id):
+                    yield Name(target.id, node.lineno, None, "")
+
+
+def _is_public(name: str) -> bool:
+    return not name.startswith("_") or (name.startswith("__") and name.endswith("__"))
+
+
+def _todo(node: Function) -> str:
+    """The text of the lone ``raise NotImplementedError("…")``; empty if there is more to it."""
+    body = node.body[1:] if ast.get_docstring(node) is not None else node.body
+    if len(body) != 1 or not isinstance(body[0], ast.Raise):
+        return ""
+    raised = body[0].exc
+    if not isinstance(raised, ast.Call) or not isinstance(raised.func, ast.Name):
+        return ""
+    if raised.func.id != "NotImplementedError" or len(raised.args) != 1:
+        return ""
+    text = raised.args[0]
+    return str(text.value) if isinstance(text, ast.Constant) else ""
+
+
+def _signature(node: Function) -> Signature:
+    """The signature as written; defaults and annotations keep their text."""
+    args = node.args
+    positional = [*args.posonlyargs, *args.args]
+    defaults = [None] * (len(positional) - len(args.defaults)) + list(args.defaults)
+    found = []
+    for index, (arg, default) in enumerate(zip(positional, defaults, strict=True)):
+        only = index < len(args.posonlyargs)
+        kind = Parameter.POSITIONAL_ONLY if only else Parameter.POSITIONAL_OR_KEYWORD
+        found.append(_parameter(arg, kind, default))
+    if args.vararg:
+        found.append(_parameter(args.vararg, Parameter.VAR_POSITIONAL, None))
+    for arg, default in zip(args.kwonlyargs, args.kw_defaults, strict=True):
+        found.append(_parameter(arg, Parameter.KEYWORD_ONLY, default))
+    if args.kwarg:
+        found.append(_parameter(args.kwarg, Parameter.VAR_KEYWORD, None))
+    return Signature(found)
+
+
+class _Text(str):
+    """Prints without quotes in a signature."""
+
+    def __repr__(self) -> str:
+        return str(self)
+
+
+def _parameter(arg: ast.arg, kind: Any, default: ast.expr | None) -> Parameter:
+    value: Any = Parameter.empty if default is None else _Text(ast.unparse(default))
+    return Parameter(arg.arg, kind, default=value)
+
+
+def _refuses(value: Any, wanted: Signature) -> str:
+    """Why a value cannot be called as the stub's function can; empty if it can."""
+    if isinstance(value, (staticmethod, classmethod)):
+        value = value.__func__
+    if isinstance(value, property):
+        return ""
+    if not callable(value):
+        return f"is a {type(value).__name__}, not a function"
+    try:
+        actual = inspect.signature(value)
+    except (TypeError, ValueError):
+        return ""
+    for args, kwargs in _calls(wanted):
+        try:
+            actual.bind(*args, **kwargs)
+        except TypeError as error:
+            return f"takes {actual} ({error})"
+    return ""
+
+
+def _calls(wanted: Signature) -> Iterator[tuple[list[str], dict[str, str]]]:
+    """Every argument by position where that is allowed, every one by name, the required alone."""
+    ways = wanted.parameters.values()
+    plain = [p for p in ways if p.kind not in (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD)]
+    only = [p.name for p in plain if p.kind is Parameter.POSITIONAL_ONLY]
+    required = [p for p in plain if p.default is Parameter.empty]
+    by_place = [p.name for p in plain if p.kind is not Parameter.KEYWORD_ONLY]
+    by_name = [p.name for p in plain if p.kind is not Parameter.POSITIONAL_ONLY]
+    keyword_only = [p.name for p in plain if p.kind is Parameter.KEYWORD_ONLY]
+    yield by_place, {name: name for name in keyword_only}
+    if only or "self" not in by_name[:1]:
+        yield only, {name: name for name in by_name}
+    else:
+        yield ["self"], {name: name for name in by_name[1:]}
+    yield (
+        [p.name for p in required if p.kind is not Parameter.KEYWORD_ONLY],
+        {p.name: p.name for p in required if p.kind is Parameter.KEYWORD_ONLY},
+    )
+
+
+def _functions(source: Path) -> dict[str, Function]:
+    tree = ast.parse(source.read_text("utf-8"), str(source))
+    found: dict[str, Function] = {}
+    for node in tree.body:
+        if isinstance(node, Function):
+            found[node.name] = node
+        elif isinstance(node, ast.ClassDef):
+            inner = [f for f in node.body if isinstance(f, Function)]
+            found.update({f"{node.name}.{f.name}": f for f in inner})
+    return found
+
+
+def _same_text(ours: Function, given: Function | None) -> bool:
+    return given is not None and _code(ours) == _code(given)
+
+
+def _code(node: Function) -> str:
+    body = node.body[1:] if ast.get_docstring(node) is not None else node.body
+    return ast.dump(node.args) + "".join(ast.dump(statement) for statement in body)
