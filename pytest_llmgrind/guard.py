@@ -177,20 +177,15 @@ def unfence() -> None:
 
 
 def _audit(event: str, args: tuple[Any, ...]) -> None:
-    if event != "open" or not _solutions or not isinstance(args[0], str):
+    if event != "open" or not _solutions or not isinstance(args[0], str) or not _from_solution():
         return
-    path = str(Path(args[0]).resolve()) if any(f.rstrip("/").rsplit("/", 1)[-1] in args[0]
-                                               for f in _fenced) else ""
-    if path and any(path.startswith(directory) for directory in _fenced) and _from_solution():
+    path = str(Path(args[0]).resolve())
+    if any(path.startswith(directory) for directory in _fenced):
         raise Forbidden(f"opening {Path(path).name} is not allowed: it belongs to the grader")
 
 
 def _from_solution() -> bool:
-    """Solution code asked for it: the nearest frame that is neither ours nor a library's.
-
-    The grader may read a hidden file while solution code is on the stack (a traceback that is
-    rendered, say), so only the frames up to the first of the grader's count.
-    """
+    """Whether solution code is on the stack."""
     frame = sys._getframe(2)
     while frame is not None:
         name = frame.f_code.co_filename
