@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 
@@ -104,9 +105,9 @@ def stage_of(item: pytest.Item) -> Stage | None:
 def directory_node(path: Path, parent: pytest.Collector) -> pytest.Directory | None:
     """The node for a challenge or its hidden directory, None for any other directory."""
     if (path / manifests.MANIFEST).is_file():
-        return Challenge.from_parent(parent, path=path)  # type: ignore[no-any-return]
+        return Challenge.from_parent(parent, path=path)
     if path.name == "hidden" and (path.parent / manifests.MANIFEST).is_file():
-        return HiddenDir.from_parent(parent, path=path)  # type: ignore[no-any-return]
+        return HiddenDir.from_parent(parent, path=path)
     return None
 
 
@@ -151,11 +152,12 @@ def import_hidden(path: Path, config: pytest.Config) -> ModuleType:
     if package not in sys.modules:
         sys.modules[package] = ModuleType(package)
         sys.modules[package].__path__ = [str(path.parent)]
-    loader = config.pluginmanager.rewrite_hook
+    loader: Any = config.pluginmanager.rewrite_hook
     spec = importlib.util.spec_from_file_location(name, path, loader=loader)
     assert spec is not None, path
     assert spec.loader is not None, path
     module = importlib.util.module_from_spec(spec)
+    module.__file__ = None  # Hypothesis draws constants from the files of local modules
     sys.modules[name] = module
     try:
         spec.loader.exec_module(module)

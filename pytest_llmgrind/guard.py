@@ -130,7 +130,7 @@ class _Finder(ast.NodeVisitor):
         named = isinstance(node.func, ast.Name) and node.func.id == "getattr" and len(node.args) > 1
         if named and isinstance(node.args[1], ast.Constant):
             if base := self._dotted(node.args[0]):
-                self._use(node, f"{base}.{node.args[1].value}")
+                self._use(node, f"{base}.{node.args[1].value!s}")
         self.generic_visit(node)
 
     def visit_FunctionDef(self, node: ast.FunctionDef) -> None:

@@ -45,7 +45,8 @@ def _cwd() -> str:
 
 
 def _restore_environment(before: dict[str, str]) -> None:
-    os.environ.clear()
+    for name in _environment().keys() - before.keys():
+        del os.environ[name]
     os.environ.update(before)
 
 

@@ -118,6 +118,7 @@ class _Loader(importlib.machinery.SourceFileLoader):
         if self.rules is not None:
             own = module.__name__.partition(".")[0]
             module.__dict__["__builtins__"] = guard.guarded_builtins(self.rules, own)
+        module.__file__ = None  # Hypothesis draws constants from the files of local modules
         super().exec_module(module)
 
 

@@ -1,0 +1,101 @@
+"""Entry point: options, markers, and the hooks that meet a challenge.
+
+Everything else is imported when the first challenge is met, so that an installed plugin costs
+nothing where there is none.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("llmgrind", "LLM systems challenges")
+    group.addoption("--solutions", metavar="DIR", help="grade <DIR>/<id>.py (default: solutions)")
+    group.addoption("--slow", action="store_true", help="run tests of the slow tier too")
+    group.addoption(
+        "--require-tier",
+        action="append",
+        default=[],
+        choices=["gpu", "multi_gpu"],
+        help="fail, and do not skip, where this hardware is missing",
+    )
+    group.addoption("--entrants", metavar="DIR", help="rank every <DIR>/<name>/ on the board too")
+    group.addoption("--leaderboard-json", metavar="FILE", help="write the leaderboard to FILE")
+    group.addoption("--show-hidden", action="store_true", help="for authors: full tracebacks")
+    parser.addini("llmgrind_solutions", "directory of your solutions", default="solutions")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "rule(id): the rule of spec.md that a hidden test proves")
+    config.addinivalue_line("markers", "cpu: runs on any machine")
+    config.addinivalue_line("markers", "gpu: needs one GPU")
+    config.addinivalue_line("markers", "multi_gpu: needs two GPUs or more")
+    config.addinivalue_line("markers", "slow: takes minutes; runs under -m slow or --slow")
+    if any(argument.endswith((".md", ".py", ".toml")) for argument in config.args):
+        from pytest_llmgrind.collect import meant
+
+        config.args[:] = [meant(argument, config) for argument in config.args]
+    config.pluginmanager.register(Front(config), "llmgrind-front")
+
+
+class Front:
+    """Waits for the first challenge."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self.config = config
+
+    def pytest_report_header(self) -> str | None:
+        if not any(self.config.rootpath.glob("challenges/*/challenge.toml")):
+            return None
+        from pytest_llmgrind.tiers import hardware
+
+        return f"llmgrind: {hardware().shown}"
+
+    def pytest_collect_directory(
+        self, path: Path, parent: pytest.Collector
+    ) -> pytest.Directory | None:
+        if not _may_be_ours(path):
+            return None
+        from pytest_llmgrind import collect, grading
+
+        grading.activate(self.config)
+        return collect.directory_node(path, parent)
+
+    def pytest_pycollect_makemodule(
+        self, module_path: Path, parent: pytest.Collector
+    ) -> pytest.Module | None:
+        if not _may_be_ours(module_path.parent):
+            return None
+        from pytest_llmgrind import collect, grading
+
+        grading.activate(self.config)
+        return collect.module_node(module_path, parent)
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_logreport(self, report: Any) -> None:
+        """Reports of xdist's workers arrive where nothing was collected."""
+        if hasattr(self.config, "workerinput"):
+            return
+        if report.when == "???":
+            self._add_crash(report)
+        if hasattr(report, "llmgrind"):
+            from pytest_llmgrind.grading import activate
+
+            activate(self.config).see(report)
+
+    def _add_crash(self, report: Any) -> None:
+        from pytest_llmgrind.grading import crashed
+
+        data = crashed(self.config, report.nodeid)
+        if data is not None:
+            report.llmgrind = data
+
+
+def _may_be_ours(directory: Path) -> bool:
+    if (directory / "challenge.toml").is_file():
+        return True
+    return directory.name == "hidden" and (directory.parent / "challenge.toml").is_file()
