@@ -157,7 +157,7 @@ def _load(root: Path, _mtime_ns: int, _size: int) -> Manifest:
         table = tomllib.loads(file.read_text("utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ManifestError(f"{file}: not TOML: {error}") from error
-    reader = _Reader(file)
+    reader = Reader(file)
     solution = reader.build(Imports, table.pop("solution", {}), "solution")
     stages = tuple(reader.each(Stage, table.pop("stage", []), "stage"))
     budgets = tuple(reader.each(Budget, table.pop("budget", []), "budget"))
@@ -168,7 +168,7 @@ def _load(root: Path, _mtime_ns: int, _size: int) -> Manifest:
 
 
 @dataclass(frozen=True)
-class _Reader:
+class Reader:
     """Turns TOML tables into dataclasses by the fields' annotations."""
 
     file: Path
@@ -227,7 +227,7 @@ def _nearest(key: str, known: Mapping[str, Any]) -> str:
     return f"; did you mean {near[0]}?" if near else f"; known are {', '.join(sorted(known))}"
 
 
-def _check(manifest: Manifest, reader: _Reader) -> None:
+def _check(manifest: Manifest, reader: Reader) -> None:
     """What the types alone do not say."""
     if not ID.fullmatch(manifest.id):
         raise reader.fail("directory", f"wanted a name like 04_kv_cache, got {manifest.id}")
@@ -243,7 +243,7 @@ def _check(manifest: Manifest, reader: _Reader) -> None:
         _check_names(reader, key, [entry.name for entry in table])
 
 
-def _check_stages(manifest: Manifest, reader: _Reader) -> None:
+def _check_stages(manifest: Manifest, reader: Reader) -> None:
     for number, stage in enumerate(manifest.stages, start=1):
         key = f"stage {number}"
         for tier in stage.tiers:
@@ -255,7 +255,7 @@ def _check_stages(manifest: Manifest, reader: _Reader) -> None:
             raise reader.fail(f"{key}.file", f"wanted a file, there is no {stage.file}")
 
 
-def _check_names(reader: _Reader, key: str, names: list[str]) -> None:
+def _check_names(reader: Reader, key: str, names: list[str]) -> None:
     for number, name in enumerate(names, start=1):
         if not NAME.fullmatch(name):
             raise reader.fail(f"{key} {number}.name", f"wanted letters, digits and _, got {name!r}")
@@ -263,6 +263,6 @@ def _check_names(reader: _Reader, key: str, names: list[str]) -> None:
             raise reader.fail(f"{key} {number}.name", f"{name!r} is taken by another {key}")
 
 
-def _one_of(reader: _Reader, key: str, value: str, allowed: tuple[str, ...] | list[str]) -> None:
+def _one_of(reader: Reader, key: str, value: str, allowed: tuple[str, ...] | list[str]) -> None:
     if value not in allowed:
         raise reader.fail(key, f"wanted one of {', '.join(allowed)}, got {value!r}")
