@@ -1,0 +1,193 @@
+"""Small virtual challenges for the plugin's own tests, and inner runs of pytest over them."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+import textwrap
+import warnings
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import pytest_llmgrind
+
+pytest_plugins = ["pytester"]
+
+# After an inner run in this process pytester drops the modules that it imported. NumPy refuses a
+# second import, and ours must exist once: import them all before the first inner run.
+for _module in pkgutil.walk_packages(pytest_llmgrind.__path__, "pytest_llmgrind."):
+    if not _module.name.endswith("__main__"):
+        importlib.import_module(_module.name)
+
+ID = "01_sums"
+STUB = '''
+"""Sums."""
+
+def add(a, b):
+    """The sum of two arrays (N,), float64."""
+    raise NotImplementedError("01_sums, stage 1")
+
+
+def total(xs):
+    """The sum of a list of numbers."""
+    raise NotImplementedError("01_sums, stage 2")
+'''
+REFERENCE = '''
+"""Sums."""
+
+def add(a, b):
+    """The sum of two arrays (N,), float64."""
+    return a + b
+
+
+def total(xs):
+    """The sum of a list of numbers."""
+    return sum(xs)
+'''
+RULES = {
+    "R1": "`add` returns the sum of its arguments. [adding](#adding)",
+    "R2": "`total` returns the sum of a list.",
+}
+STAGES = {
+    "pairs": """
+        import numpy as np
+        from pytest_llmgrind import check, rule
+
+        @rule("R1")
+        def test_sum_of_a_pair(solution, rng):
+            x = rng.normal(size=3)
+            check.close(solution.add(x, x), 2 * x, what="sum", given="3 numbers, twice")
+    """,
+    "lists": """
+        from pytest_llmgrind import check, given, rule, st
+
+        @rule("R2")
+        @given(n=st.integers(0, 9))
+        def test_sum_of_a_list(solution, n):
+            check.equal(solution.total([1] * n), n, what="total", given=f"{n} ones")
+    """,
+}
+
+
+class Suite:
+    """A workspace in pytester's directory: ``challenges/``, ``reference/``, ``solutions/``."""
+
+    def __init__(self, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.pytester = pytester
+        self.path = pytester.path
+        monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")  # 0.2 s instead of 0.9 s
+        monkeypatch.delenv("PYTEST_ADDOPTS", raising=False)
+        self.write("pyproject.toml", "[tool.pytest.ini_options]\n")
+
+    def write(self, path: str, text: str) -> Path:
+        """A file below the workspace; ``text`` is dedented."""
+        file = self.path / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(textwrap.dedent(text).lstrip("\n"), "utf-8")
+        return file
+
+    def challenge(
+        self,
+        id: str = ID,
+        *,
+        stages: dict[str, str] | None = None,
+        stub: str = STUB,
+        reference: str = REFERENCE,
+        rules: dict[str, str] | None = None,
+        imports: tuple[str, ...] = ("numpy",),
+        forbid: tuple[str, ...] = (),
+        tiers: dict[str, list[str]] | None = None,
+        top: str = "",
+        more: str = "",
+        baseline: str = "",
+        bugs: str = "",
+    ) -> Path:
+        """A challenge and its reference; returns its directory.
+
+        ``stages`` maps names to the text of hidden files. ``top`` is TOML for the top of the
+        manifest (``timeout = 1``), ``more`` is TOML for its end (``[[budget]]`` tables).
+        """
+        stages, tiers = STAGES if stages is None else stages, tiers or {}
+        root = f"challenges/{id}"
+        manifest = [f'title = "{id}"', 'track = "core"', 'summary = "Add."', top]
+        manifest += ["[solution]", f"imports = {list(imports)}", f"forbid = {list(forbid)}"]
+        for number, (name, text) in enumerate(stages.items(), start=1):
+            file = f"hidden/{number}_{name}.py"
+            self.write(f"{root}/{file}", text)
+            manifest += ["[[stage]]", f'name = "{name}"', f'file = "{file}"', f'title = "{name}"']
+            manifest += [f"tiers = {tiers.get(name, ['cpu'])}", 'hints = ["a", "b", "c"]']
+        self.write(f"{root}/challenge.toml", "\n".join([*manifest, textwrap.dedent(more)]))
+        self.write(f"{root}/spec.md", _spec(RULES if rules is None else rules))
+        self.write(f"{root}/stub.py", stub.replace(ID, id))
+        self.write(f"reference/{id}.py", reference)
+        if baseline:
+            self.write(f"{root}/hidden/baseline.py", baseline)
+        if bugs:
+            self.write(f"{root}/hidden/bugs.toml", bugs)
+        return self.path / root
+
+    def solve(self, text: str = REFERENCE, id: str = ID) -> Path:
+        """Write ``solutions/<id>.py``: the reference, or ``text``."""
+        return self.write(f"solutions/{id}.py", text)
+
+    def run(self, *args: str, plugins: tuple[str, ...] = ("timeout",)) -> pytest.RunResult:
+        """pytest in this process, with our plugin and ``plugins``, and xdist where ``-n`` asks.
+
+        This process's warning filters do not reach the inner run.
+        """
+        with warnings.catch_warnings():
+            warnings.resetwarnings()
+            return self.pytester.runpytest_inprocess(*_plugins(args, plugins), *args)
+
+    def run_process(
+        self, *args: str, plugins: tuple[str, ...] = ("timeout",), timeout_s: float = 60
+    ) -> pytest.RunResult:
+        """The same in a process of its own: what must not leak, hangs, or may kill pytest."""
+        return self.pytester.runpytest_subprocess(
+            *_plugins(args, plugins), *args, timeout=timeout_s
+        )
+
+    def ids(self, *args: str) -> list[str]:
+        """The node ids that pytest would run."""
+        result = self.run("--co", "-q", *args)
+        return [line for line in result.outlines if "::" in line and " " not in line]
+
+    def reports(self, *args: str, **options: Any) -> list[dict[str, Any]]:
+        """``report.llmgrind`` of each graded test of a run in this process, in order."""
+        seen: list[dict[str, Any]] = []
+        keep = _Keep(seen)
+        with warnings.catch_warnings():
+            warnings.resetwarnings()
+            all_args = (*_plugins(args, options.get("plugins", ("timeout",))), *args)
+            self.pytester.inline_run(*all_args, plugins=[keep])
+        return seen
+
+
+class _Keep:
+    def __init__(self, seen: list[dict[str, Any]]) -> None:
+        self.seen = seen
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_runtest_logreport(self, report: Any) -> None:
+        if hasattr(report, "llmgrind"):
+            self.seen.append({**report.llmgrind, "nodeid": report.nodeid})
+
+
+def _plugins(args: tuple[str, ...], plugins: tuple[str, ...]) -> list[str]:
+    wanted = ["llmgrind", *plugins]
+    if any(arg.startswith("-n") for arg in args) and "xdist" not in wanted:
+        wanted.append("xdist")
+    return [text for name in wanted for text in ("-p", name)]
+
+
+def _spec(rules: dict[str, str]) -> str:
+    items = [f"- **{id}** {text}" for id, text in rules.items()]
+    lines = ["# Sums", "", "## Background", "", "### Adding", "", "## Rules", "", *items]
+    return "\n".join(lines) + "\n"
+
+
+@pytest.fixture
+def suite(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Suite:
+    return Suite(pytester, monkeypatch)
