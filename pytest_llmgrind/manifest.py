@@ -19,6 +19,7 @@ TIERS = ("cpu", "gpu", "multi_gpu", "slow")
 KITS = ("np", "torch", "triton")
 KINDS = ("race", "scaling", "peak", "count")
 TIMED = ("race", "scaling")
+MAY_BE_EMPTY = ("unit", "replace")
 ID = re.compile(r"\d{2,3}_[a-z0-9_]+")
 NAME = re.compile(r"[a-z][a-z0-9_]*")
 
@@ -199,7 +200,7 @@ class Reader:
 
     def value(self, field: Field[Any], value: Any, key: str) -> Any:
         right = {
-            "str": isinstance(value, str) and bool(value or field.name == "unit"),
+            "str": isinstance(value, str) and bool(value or field.name in MAY_BE_EMPTY),
             "int": type(value) is int and value > 0,
             "float": type(value) in (int, float) and value > 0,
             "tuple[str, ...]": isinstance(value, list) and all(isinstance(v, str) for v in value),

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
 import hypothesis
 from hypothesis import HealthCheck
 
+Test = Callable[..., None]
 
-def given(*, max_examples: int = 40, **strategies: Any) -> Callable[[Any], Any]:
+
+def given(*, max_examples: int = 40, **strategies: Any) -> Callable[[Test], Test]:
     """``hypothesis.given``, derandomised, without deadline and without database.
 
     The verdict depends on the test's own text alone: not on a clock, not on what an earlier run
-    left behind, not on the machine.
+    left behind, not on the machine. An exception that ends the test carries what was drawn as
+    ``llmgrind_drawn``.
     """
     settings = hypothesis.settings(
         max_examples=max_examples,
@@ -25,7 +29,18 @@ def given(*, max_examples: int = 40, **strategies: Any) -> Callable[[Any], Any]:
         suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
     )
 
-    def decorate(test: Any) -> Any:
-        return settings(hypothesis.given(**strategies)(test))
+    def decorate(test: Test) -> Test:
+        @functools.wraps(test)
+        def remembering(**arguments: Any) -> None:
+            try:
+                test(**arguments)
+            except BaseException as error:
+                drawn = {name: arguments[name] for name in strategies}
+                error.llmgrind_drawn = drawn  # type: ignore[attr-defined]
+                raise
+
+        drawing: Test = settings(hypothesis.given(**strategies)(remembering))
+        drawing.llmgrind_inner = test  # type: ignore[attr-defined]
+        return drawing
 
     return decorate

@@ -5,7 +5,6 @@ Nothing else of a traceback is ever shown: no hidden line, no expected value, no
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -21,8 +20,6 @@ from pytest_llmgrind.timeout import TimedOut
 
 FRAMES = 3
 Excinfo = pytest.ExceptionInfo[BaseException]
-_EXAMPLE = re.compile(r"^\s+(\w+)=(.*),$", re.MULTILINE)
-_FIXTURES = {"solution", "reference", "baseline", "rng", "race", "scaling", "peak", "count"}
 
 
 @dataclass(frozen=True)
@@ -134,9 +131,8 @@ def _bare(error: BaseException) -> str:
 
 
 def _example(error: BaseException) -> str:
-    """The arguments that Hypothesis drew, from the note that it left."""
-    notes = "\n".join(getattr(error, "__notes__", ()))
-    drawn = [f"{k}={v}" for k, v in _EXAMPLE.findall(notes) if k not in _FIXTURES]
+    """The arguments that Hypothesis drew (see ``properties.given``)."""
+    drawn = [f"{k}={v!r}"[:60] for k, v in getattr(error, "llmgrind_drawn", {}).items()]
     return f"{', '.join(drawn)}: " if drawn else ""
 
 
