@@ -24,13 +24,14 @@ FACTOR = 16
 class RuleBroken(Failed):
     """A check did not hold.
 
-    ``saw`` is the sentence for the learner. ``value`` and ``want`` stay in this process: the
-    diagnosis compares them.
+    ``saw`` is the sentence for the learner. ``where`` (the input and the name of the value),
+    ``value`` and ``want`` stay in this process: the diagnosis compares them.
     """
 
-    def __init__(self, saw: str, *, value: Any = None, want: Any = None) -> None:
+    def __init__(self, saw: str, *, where: str = "", value: Any = None, want: Any = None) -> None:
         super().__init__(saw, pytrace=False)
         self.saw = saw
+        self.where = where
         self.value = value
         self.want = want
 
@@ -117,10 +118,13 @@ def array(
     return saw
 
 
-def that(condition: Any, *, saw: str, given: str = "") -> None:
-    """The condition holds; ``saw`` says what was seen where it does not."""
+def that(condition: Any, *, saw: str, given: str = "", value: Any = None) -> None:
+    """The condition holds; ``saw`` says what was seen where it does not.
+
+    ``value`` is what the solution returned: evidence by which a planted bug is recognised.
+    """
     if not condition:
-        raise RuleBroken(f"{given}: {saw}" if given else saw, value=saw)
+        raise RuleBroken(f"{given}: {saw}" if given else saw, where=given, value=value)
 
 
 def raises(
@@ -166,7 +170,7 @@ def unchanged(*, given: str = "", **arrays: Any) -> Iterator[None]:
 
 def _broken(given: str, what: str, text: str, *, value: Any = None, want: Any = None) -> NoReturn:
     where = f"{given}: " if given else ""
-    raise RuleBroken(f"{where}{what} {text}", value=value, want=want)
+    raise RuleBroken(f"{where}{what} {text}", where=f"{where}{what}", value=value, want=want)
 
 
 def _number(saw: Any, what: str, given: str) -> Any:

@@ -44,5 +44,10 @@ def _challenge(request: pytest.FixtureRequest) -> Manifest:
 @pytest.fixture
 def rng(request: pytest.FixtureRequest) -> np.random.Generator:
     """A generator that is seeded from the test's id: the same numbers in every run."""
-    name = request.node.nodeid.rpartition("/")[2]
+    return generator(request.node.nodeid)
+
+
+def generator(nodeid: str) -> np.random.Generator:
+    """The ``rng`` of a test; the directory that it lies in does not matter."""
+    name = nodeid.rpartition("/")[2]
     return np.random.default_rng(list(hashlib.sha256(name.encode()).digest()))

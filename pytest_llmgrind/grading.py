@@ -6,7 +6,7 @@ from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -14,6 +14,7 @@ from pytest_llmgrind import manifest as manifests
 from pytest_llmgrind import redact, tiers, timeout
 from pytest_llmgrind import solution as solutions
 from pytest_llmgrind.budget import MEASURED
+from pytest_llmgrind.check import RuleBroken
 from pytest_llmgrind.collect import Challenge, Stage, forget_hidden, stage_of
 from pytest_llmgrind.interface import untouched
 from pytest_llmgrind.isolate import isolated
@@ -21,6 +22,9 @@ from pytest_llmgrind.manifest import TIMED, Manifest
 from pytest_llmgrind.redact import Failure
 from pytest_llmgrind.rules import rule_of
 from pytest_llmgrind.solution import Candidate, SolutionError
+
+if TYPE_CHECKING:
+    from pytest_llmgrind.diagnose import Diagnosis
 
 NOTES = pytest.StashKey[list[str]]()
 WORDS = {
@@ -43,6 +47,7 @@ class Grading:
     results: list[dict[str, Any]] = field(default_factory=list)
     _loaded: dict[Path, ModuleType | SolutionError] = field(default_factory=dict)
     _said: set[tuple[str, str]] = field(default_factory=set)
+    _diagnosis: Diagnosis | None = None
 
     # -- the code that is graded ------------------------------------------------------------
 
@@ -175,10 +180,24 @@ class Grading:
             report.longrepr = (str(manifest.root), 0, reason)
             return failure
         if not self.config.getoption("show_hidden"):
-            start = self.config.invocation_params.dir
-            report.longrepr = redact.render(failure, manifest, rule_of(item), start=start)
+            report.longrepr = redact.render(
+                failure,
+                manifest,
+                rule_of(item),
+                start=self.config.invocation_params.dir,
+                looks_like=self._looks_like(item, error, manifest),
+            )
             call.excinfo = redact.own_excinfo(call.excinfo, candidate)
         return failure
+
+    def _looks_like(self, item: pytest.Item, error: BaseException, manifest: Manifest) -> str:
+        if not isinstance(error, RuleBroken) or not isinstance(item, pytest.Function):
+            return ""
+        if self._diagnosis is None:
+            from pytest_llmgrind.diagnose import Diagnosis
+
+            self._diagnosis = Diagnosis()
+        return self._diagnosis.looks_like(item, error, manifest, rule_of(item))
 
     # -- telling ----------------------------------------------------------------------------
 
