@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from pytest_llmgrind import manifest as manifests
+from pytest_llmgrind import tiers
 from pytest_llmgrind.manifest import Manifest, ManifestError
 
 
@@ -63,6 +64,11 @@ class Stage(pytest.Module):
         if node.config.pluginmanager.hasplugin("timeout"):
             node.add_marker(pytest.mark.timeout(manifest.timeout))
         return node
+
+    def collect(self) -> Iterable[pytest.Item | pytest.Collector]:
+        if reason := tiers.missing_kit(self.challenge.kit):
+            return tiers.without_kit(self, reason)
+        return super().collect()
 
     def funcnamefilter(self, name: str) -> bool:
         """Whatever ``python_functions`` says in the user's ini file."""

@@ -95,17 +95,8 @@ class Grading:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_setup(self, item: pytest.Item) -> None:
-        if stage_of(item) is None:
-            return
-        wanted = tiers.tiers_of(item)
-        required = self.config.getoption("require_tier")
-        for tier in wanted:
-            if reason := tiers.missing(tier):
-                if tier in required:
-                    raise NoHardware(f"{reason}; --require-tier {tier} makes that a failure")
-                pytest.skip(reason)
-        if "slow" in wanted and not tiers.wants_slow(self.config):
-            pytest.skip("slow: give --slow or -m slow to run it")
+        if stage_of(item) is not None:
+            tiers.admit(item)
 
     # -- running ----------------------------------------------------------------------------
 
@@ -145,8 +136,9 @@ class Grading:
         manifest, candidate = stage.challenge, self.candidate(stage.challenge)
         failure = Failure("passed", "")
         if report.skipped:
-            failure = Failure("no hardware", str(report.longrepr[2]))
-            report.longrepr = (str(manifest.root), 0, report.longrepr[2])
+            word = "no hardware" if tiers.LACKING in item.stash else "skipped"
+            failure = Failure(word, str(report.longrepr[2]))
+            report.longrepr = (str(manifest.root.parent), None, report.longrepr[2])
         elif report.failed and call.excinfo is not None:
             failure = self._failure(report, item, call, stage)
         start = self.config.invocation_params.dir
@@ -170,7 +162,7 @@ class Grading:
         manifest, candidate = stage.challenge, self.candidate(stage.challenge)
         assert call.excinfo is not None
         error = call.excinfo.value
-        if isinstance(error, NoHardware):
+        if isinstance(error, tiers.NoHardware):
             report.longrepr = f"{manifest.id}  {error}"
             return Failure("no hardware", str(error))
         failure = redact.classify(call.excinfo, candidate)
@@ -220,10 +212,6 @@ class Grading:
         return category, letter, (word, {colour: True})
 
 
-class NoHardware(pytest.fail.Exception):  # type: ignore[misc,name-defined]
-    """A tier that --require-tier names is not there."""
-
-
 GRADING = pytest.StashKey[Grading]()
 
 
@@ -234,6 +222,10 @@ def activate(config: pytest.Config) -> Grading:
         forget_hidden()
         config.stash[GRADING] = Grading(config, solutions_directory(config))
         config.pluginmanager.register(config.stash[GRADING], "llmgrind-grading")
+        from pytest_llmgrind import alone, bench_bridge
+
+        alone.register(config)
+        bench_bridge.register(config)
         if not config.pluginmanager.hasplugin("llmgrind-fixtures"):
             from pytest_llmgrind import fixtures
 

@@ -39,6 +39,10 @@ def pytest_configure(config: pytest.Config) -> None:
         from pytest_llmgrind.collect import meant
 
         config.args[:] = [meant(argument, config) for argument in config.args]
+    if _has_suite(config):
+        from pytest_llmgrind import bench_bridge
+
+        bench_bridge.calm(config)
     config.pluginmanager.register(Front(config), "llmgrind-front")
 
 
@@ -49,7 +53,7 @@ class Front:
         self.config = config
 
     def pytest_report_header(self) -> str | None:
-        if not any(self.config.rootpath.glob("challenges/*/challenge.toml")):
+        if not _has_suite(self.config):
             return None
         from pytest_llmgrind.tiers import hardware
 
@@ -87,12 +91,33 @@ class Front:
 
             activate(self.config).see(report)
 
+    @pytest.hookimpl(optionalhook=True, tryfirst=True)
+    def pytest_benchmark_compare_machine_info(
+        self, machine_info: dict[str, Any], compared_benchmark: dict[str, Any]
+    ) -> None:
+        """pytest-benchmark loads the run of --benchmark-compare before anything is collected."""
+        from pytest_llmgrind import bench_bridge
+
+        bench_bridge.remember(self.config, machine_info, compared_benchmark)
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
+        on_worker = hasattr(self.config, "workerinput")
+        if exitstatus == pytest.ExitCode.NO_TESTS_COLLECTED and not on_worker:
+            from pytest_llmgrind import tiers
+
+            tiers.settle(session)
+
     def _add_crash(self, report: Any) -> None:
         from pytest_llmgrind.grading import crashed
 
         data = crashed(self.config, report.nodeid)
         if data is not None:
             report.llmgrind = data
+
+
+def _has_suite(config: pytest.Config) -> bool:
+    return any(config.rootpath.glob("challenges/*/challenge.toml"))
 
 
 def _may_be_ours(directory: Path) -> bool:

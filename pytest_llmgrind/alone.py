@@ -1,0 +1,121 @@
+"""Timed tests run alone, whichever way xdist deals them out.
+
+The processes of a run share a lock. Around an ordinary test it is held shared, around a timed test
+exclusively, so nothing else runs while something is timed. Nothing of xdist is used but the name of
+its run or of its temporary directory, and a process that dies lets go of its locks.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pytest_llmgrind.bench_bridge import measuring
+from pytest_llmgrind.grading import is_timed
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
+VARIABLE = "LLMGRIND_LOCK"
+"""Names the lock file of a run of several processes that xdist did not start."""
+
+TURNSTILE, ROOM = 0, 1  # bytes of the lock file, each a lock of its own
+
+
+def register(config: pytest.Config) -> None:
+    """Hold the lock around the tests of this process, if it is one of several."""
+    path = lock_file(config)
+    if fcntl is None or path is None:
+        return
+    try:
+        room = Room(path)
+    except OSError as error:
+        raise pytest.UsageError(f"{path}: cannot be a lock file: {error.strerror}") from error
+    config.pluginmanager.register(Alone(config, room), "llmgrind-alone")
+
+
+def lock_file(config: pytest.Config) -> Path | None:
+    """Where the processes of this run meet; None where there is one process."""
+    if given := os.environ.get(VARIABLE):
+        return Path(given)
+    worker = getattr(config, "workerinput", None)
+    if worker is None:
+        return None
+    if own := config.getoption("basetemp", None):  # the controller's, and then the worker's name
+        return Path(own).parent / "llmgrind.lock"
+    return Path(tempfile.gettempdir(), f"llmgrind-{worker['testrunuid']}.lock")
+
+
+class Room:
+    """A room that many may share or one may have, with a turnstile before it.
+
+    Everyone enters through the turnstile, and who wants the room alone stays in it, so that nobody
+    overtakes while the room empties. Both are record locks: `flock` would outlive a process that
+    died and left a forked child.
+    """
+
+    def __init__(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._file = path.open("a+b")
+
+    @contextmanager
+    def shared(self) -> Iterator[None]:
+        with self._held(TURNSTILE):
+            self._lock(ROOM, fcntl.LOCK_SH)
+        try:
+            yield
+        finally:
+            self._lock(ROOM, fcntl.LOCK_UN)
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        with self._held(TURNSTILE), self._held(ROOM):
+            yield
+
+    def close(self) -> None:
+        self._file.close()
+
+    @contextmanager
+    def _held(self, byte: int) -> Iterator[None]:
+        self._lock(byte, fcntl.LOCK_EX)
+        try:
+            yield
+        finally:
+            self._lock(byte, fcntl.LOCK_UN)
+
+    def _lock(self, byte: int, how: int) -> None:
+        fcntl.lockf(self._file, how, 1, byte)
+
+
+class Alone:
+    """The hooks of one process of a run that has several."""
+
+    def __init__(self, config: pytest.Config, room: Room) -> None:
+        self.room = room
+        self.measuring = measuring(config)
+        self.others_may_time = VARIABLE in os.environ
+        self.needed = False
+
+    def pytest_collection_finish(self, session: pytest.Session) -> None:
+        """Workers of one run collect the same tests, so each of them knows."""
+        timed = self.measuring and any(map(is_timed, session.items))
+        self.needed = timed or self.others_may_time
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_runtest_protocol(self, item: pytest.Item) -> Generator[None, Any, Any]:
+        """Outside of everything else: a wait here is no time of the test."""
+        if not self.needed:
+            return (yield)
+        with self.room.alone() if self.measuring and is_timed(item) else self.room.shared():
+            return (yield)
+
+    def pytest_unconfigure(self) -> None:
+        self.room.close()
