@@ -199,7 +199,8 @@ class Grading:
         key = (data["challenge"], data["saw"])
         data["repeat"] = data["outcome"] in SAID_ONCE and key in self._said
         self._said.add(key)
-        self.results.append({**data, "nodeid": report.nodeid, "duration": report.duration})
+        about = {"nodeid": report.nodeid, "duration": report.duration, "status": report.outcome}
+        self.results.append({**data, **about})
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_report_teststatus(self, report: Any) -> Any:
@@ -223,9 +224,11 @@ def activate(config: pytest.Config) -> Grading:
         config.stash[GRADING] = Grading(config, solutions_directory(config))
         config.pluginmanager.register(config.stash[GRADING], "llmgrind-grading")
         from pytest_llmgrind import alone, bench_bridge
+        from pytest_llmgrind.report import session
 
         alone.register(config)
         bench_bridge.register(config)
+        session.register(config, config.stash[GRADING])
         if not config.pluginmanager.hasplugin("llmgrind-fixtures"):
             from pytest_llmgrind import fixtures
 

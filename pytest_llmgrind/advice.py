@@ -1,0 +1,58 @@
+"""What to do next in a challenge. Knows nothing about pytest."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from pytest_llmgrind import spec as specs
+from pytest_llmgrind.manifest import Manifest
+from pytest_llmgrind.verdicts import NOT_RUN, Verdict
+
+GREEN = ("passed", "skipped")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """One thing to do, and where to read about it.
+
+    ``kind`` is ``start`` (copy the stub), ``mend`` (the code cannot be graded), ``fix`` (a rule
+    is broken), ``write`` (a stage is not written), ``run`` (tests were left out) or ``done``.
+    """
+
+    kind: str
+    text: str
+    read: str = ""
+
+
+def step(
+    manifest: Manifest, verdicts: Mapping[str, Sequence[Verdict]], spec: str, *, is_stub: bool
+) -> Step:
+    """The first thing that stands in the way; ``spec`` is the path of spec.md as it is shown."""
+    tests = [test for stage in verdicts.values() for test in stage]
+    blocked = next((test for test in tests if test.state == "blocked"), None)
+    if blocked:
+        return Step(kind="mend", text=blocked.saw.split("\n")[0], read=spec)
+    if is_stub and {test.state for test in tests} <= {"todo", "skipped", NOT_RUN}:
+        return Step(kind="start", text=f"llmgrind start {manifest.id}", read=spec)
+    for number, stage in enumerate(manifest.stages, start=1):
+        where = f"stage {number}, {stage.name}"
+        worst = min(verdicts[stage.name], key=lambda test: test.severity, default=None)
+        if worst is None or worst.state == NOT_RUN:
+            return Step(kind="run", text=f"{where}: run all of its tests", read=spec)
+        if worst.state == "todo":
+            return Step(kind="write", text=f"{where}: {stage.title}", read=f"{spec}#stages")
+        if worst.state not in GREEN:
+            return Step(
+                kind="fix", text=f"{where}: {_broken(worst)}", read=_read(manifest, worst, spec)
+            )
+    return Step(kind="done", text="")
+
+
+def _broken(test: Verdict) -> str:
+    return f"{test.rule} {test.word}" if test.rule else test.word
+
+
+def _read(manifest: Manifest, test: Verdict, spec: str) -> str:
+    rule = specs.load(manifest.spec).rule(test.rule)
+    return f"{spec}{rule.anchor}" if rule else spec

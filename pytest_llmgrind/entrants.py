@@ -1,0 +1,212 @@
+"""Grades other directories of solutions beside yours, each in a process of its own.
+
+One after another: two that run at once would spoil each other's timings. What comes back is the
+leaderboard that the other run wrote; nothing of it touches your verdict or your exit code.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from pytest_llmgrind import manifest as manifests
+from pytest_llmgrind import solution as solutions
+from pytest_llmgrind.manifest import Manifest, ManifestError
+from pytest_llmgrind.report import json
+from pytest_llmgrind.standing import Outside
+from pytest_llmgrind.verdicts import by_challenge, is_in_play
+
+if TYPE_CHECKING:
+    from pytest_llmgrind.grading import Grading
+
+LIMIT_S = 300.0
+"""How long an entrant may take for each challenge."""
+PLUGINS = ("llmgrind", "timeout", "benchmark")
+FLAGS = ("slow", "benchmark_disable", "benchmark_enable", "benchmark_skip", "benchmark_only")
+PRIVATE = ("PYTEST_ADDOPTS", "PYTEST_CURRENT_TEST", "GITHUB_STEP_SUMMARY")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entrant:
+    """A directory of solutions, and the challenges in play that it has a file for."""
+
+    directory: Path
+    challenges: tuple[Manifest, ...]
+
+    @property
+    def name(self) -> str:
+        return self.directory.name
+
+
+def grade_all(
+    config: pytest.Config, grading: Grading, directory: str, terminal: Any
+) -> tuple[list[Outside], list[str]]:
+    """Run every entrant of ``directory``; what they reached, and remarks of one line each."""
+    path = (config.invocation_params.dir / directory).resolve()
+    entrants, remarks = find(path, in_play(grading.results), but=grading.directory)
+    tell = _teller(terminal)
+    reached: list[Outside] = []
+    try:
+        for number, entrant in enumerate(entrants, start=1):
+            tell(f"grading {entrant.name}, {number} of {len(entrants)}")
+            reached += grade(entrant, arguments(config), cwd=config.invocation_params.dir)
+    except KeyboardInterrupt:
+        left = ", ".join(entrant.name for entrant in entrants[number - 1 :])
+        remarks.append(f"--entrants: interrupted; not graded: {left}")
+    tell("")
+    return reached, remarks
+
+
+def in_play(results: Sequence[Mapping[str, Any]]) -> list[Manifest]:
+    """The challenges that a session graded and somebody began or asked for."""
+    found = []
+    for root, its in by_challenge(results).items():
+        if is_in_play(its):
+            try:
+                found.append(manifests.load(root))
+            except ManifestError:
+                continue
+    return found
+
+
+def find(
+    directory: Path, challenges: Sequence[Manifest], *, but: Path
+) -> tuple[list[Entrant], list[str]]:
+    """The entrants of ``directory`` that have something to grade; ``but`` is your own."""
+    if not directory.is_dir():
+        return [], [f"--entrants: there is no directory {directory}"]
+    homes = [home for home in sorted(directory.iterdir()) if home.is_dir()]
+    homes = [home for home in homes if home.name[0] not in "._" and home.resolve() != but.resolve()]
+    if not homes:
+        return [], [f"--entrants: {directory} holds no directory of solutions"]
+    entrants = [Entrant(directory=home, challenges=_with_file(home, challenges)) for home in homes]
+    entrants = [entrant for entrant in entrants if entrant.challenges]
+    if challenges and not entrants:
+        ids = ", ".join(manifest.id for manifest in challenges)
+        return [], [f"--entrants: nobody in {directory} has a file for {ids}"]
+    return entrants, []
+
+
+def grade(
+    entrant: Entrant, options: Sequence[str], *, cwd: Path, limit_s: float = LIMIT_S
+) -> Iterator[Outside]:
+    """Run pytest on an entrant's challenges; what it reached in each, or why it reached nothing."""
+    with tempfile.TemporaryDirectory(prefix="llmgrind-") as scratch:
+        file = Path(scratch) / "board.json"
+        paths = [str(manifest.root) for manifest in entrant.challenges]
+        own = ["--solutions", str(entrant.directory), "--leaderboard-json", str(file)]
+        command = [sys.executable, "-m", "pytest", *options, *own, *paths]
+        reason = _run(command, cwd=cwd, limit_s=limit_s * len(paths))
+        found: Mapping[str, Mapping[str, Any]] = {}
+        try:
+            found = json.read(file)
+        except ValueError as error:
+            reason = reason or f"no result: its leaderboard {error}"
+    for manifest in entrant.challenges:
+        yield _outside(entrant.name, manifest, found.get(manifest.id), reason)
+
+
+def arguments(config: pytest.Config) -> list[str]:
+    """pytest's options for an entrant: the same tests as yours, and none of your reports."""
+    found = ["-q", "--rootdir", str(config.rootpath), "--entrants=", "-p", "no:cacheprovider"]
+    found += ["-o", "addopts="]
+    if config.inipath:
+        found += ["-c", str(config.inipath)]
+    for name in PLUGINS:
+        found += ["-p", name if config.pluginmanager.hasplugin(name) else f"no:{name}"]
+    for flag in FLAGS:
+        if config.getoption(flag, False):
+            found.append(f"--{flag.replace('_', '-')}")
+    for tier in config.getoption("require_tier"):
+        found += ["--require-tier", tier]
+    for option, value in (("-k", config.option.keyword), ("-m", config.option.markexpr)):
+        found += [option, value] if value else []
+    return found
+
+
+def _run(command: Sequence[str], *, cwd: Path, limit_s: float) -> str:
+    """Why the process gave no result; empty where it ended by itself with a verdict."""
+    environment = {k: v for k, v in os.environ.items() if k not in PRIVATE}
+    process = subprocess.Popen(
+        command,
+        cwd=cwd,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,  # so that what it started can be ended with it
+    )
+    try:
+        code = process.wait(limit_s)
+    except subprocess.TimeoutExpired:
+        return f"no result: it took more than {limit_s:g} s"
+    finally:
+        _end(process)
+    if code < 0:
+        return f"no result: its process died of {signal.Signals(-code).name}"
+    return "" if code in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED) else f"exit code {code}"
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """End the process and everything that it left behind."""
+    if hasattr(os, "killpg"):
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(process.pid, signal.SIGKILL)
+    else:
+        process.kill()
+    process.wait()
+
+
+def _with_file(home: Path, challenges: Sequence[Manifest]) -> tuple[Manifest, ...]:
+    return tuple(m for m in challenges if not solutions.find(m, home).is_stub)
+
+
+def _outside(
+    name: str, manifest: Manifest, found: Mapping[str, Any] | None, reason: str
+) -> Outside:
+    """Read with care: the file was written by a process that ran other people's code."""
+    if found is None:
+        return Outside(name=name, challenge=manifest.id, reason=reason or "no result")
+    try:
+        budgets = {str(b["name"]): b for b in found["budgets"]}
+        return Outside(
+            name=name,
+            challenge=manifest.id,
+            kept=len(found["rules"]["kept"]),
+            stages=sum(stage["word"] in ("ok", "skipped") for stage in found["stages"]),
+            figures={n: _number(b["figure"]) for n, b in budgets.items()},
+            reference={n: _number(b["reference"]) for n, b in budgets.items()},
+            baseline={n: _number(b["baseline"]) for n, b in budgets.items()},
+            reason=_blocked(found),
+        )
+    except (KeyError, TypeError, ValueError):
+        return Outside(name=name, challenge=manifest.id, reason="no result: not a leaderboard")
+
+
+def _blocked(found: Mapping[str, Any]) -> str:
+    return str(found["next"]["text"])[:200] if found["next"]["kind"] == "mend" else ""
+
+
+def _number(value: Any) -> float | None:
+    return None if value is None else float(value)
+
+
+def _teller(terminal: Any) -> Callable[[str], None]:
+    """Shows who is graded, in one line that is written over; nothing where there is no terminal."""
+    if terminal is None or not terminal.isatty or terminal.config.get_verbosity() < 0:
+        return lambda text: None
+
+    def tell(text: str) -> None:
+        terminal.rewrite(text, erase=True)
+
+    return tell

@@ -1,0 +1,1 @@
+"""The leaderboard: rendered for a terminal, as Markdown and as JSON."""

@@ -1,0 +1,159 @@
+"""Figures, lists and notes as short texts, the same in every rendering."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from pytest_llmgrind.board import BudgetRow, ChallengeBoard, Note, Rules, StageRow
+from pytest_llmgrind.standing import Entry
+
+NONE = "–"
+BYTES = ("B", "kB", "MB", "GB", "TB")
+VERDICTS = {"met": "ok", "over": "over budget"}
+
+
+def figure(value: float | None, row: BudgetRow) -> str:
+    """A figure of a budget with its unit: ``0.43x``, ``1.20 MB``, ``15,360 B``, ``12``."""
+    if value is None:
+        return NONE
+    if row.unit == "bytes":
+        return _bytes(value) if row.kind == "peak" else f"{_number(value)} B"
+    if row.kind in ("race", "scaling"):
+        return f"{_decimal(value)}{row.unit}"
+    return _number(value)
+
+
+def limit(row: BudgetRow) -> str:
+    """The limit of a budget; says what is counted where ``figure`` does not."""
+    text = figure(row.limit, row)
+    named = row.unit in ("", "bytes") or text.endswith(row.unit)
+    return text if named else f"{text} {row.unit}"
+
+
+def yours(row: BudgetRow) -> str:
+    """Your figure with its interval, as the wider of its two sides: ``0.43x ±0.01``."""
+    text = figure(row.figure, row)
+    if row.figure is None or row.low is None or row.high is None or row.low == row.high:
+        return text
+    side = max(row.high - row.figure, row.figure - row.low)
+    return f"{text} ±{_decimal(side)}" if row.unit != "bytes" else text
+
+
+def verdict(row: BudgetRow) -> str:
+    return VERDICTS.get(row.verdict, row.verdict)
+
+
+def title(row: BudgetRow) -> str:
+    """The budget's name as words."""
+    return row.name.replace("_", " ")
+
+
+def stage_word(row: StageRow) -> str:
+    """``ok``, ``failed``, ``2 not run``, ``ok, 1 skipped``."""
+    if row.not_run == row.total or row.skipped == row.total:
+        return row.word
+    parts = [] if row.word == "not run" else [row.word]
+    parts += [f"{row.not_run} not run"] if row.not_run else []
+    parts += [f"{row.skipped} skipped"] if row.skipped and row.word == "ok" else []
+    return ", ".join(parts)
+
+
+def rules(kinds: Rules) -> str:
+    """``9 of 12 kept, broken: R4 R7, todo: R8–R12``."""
+    parts = [f"{len(kinds.kept)} of {kinds.total} kept"]
+    for label, ids in (
+        ("broken", kinds.broken),
+        ("todo", kinds.todo),
+        ("not tested", kinds.untested),
+    ):
+        if ids:
+            parts.append(f"{label}: {spans(ids)}")
+    return ", ".join(parts)
+
+
+def spans(ids: Sequence[str]) -> str:
+    """``R1 R4–R7``: three or more in a row are one span."""
+    runs: list[list[str]] = []
+    for rule in ids:
+        if runs and _index(rule) == _index(runs[-1][-1]) + 1:
+            runs[-1].append(rule)
+        else:
+            runs.append([rule])
+    texts = [[f"{run[0]}–{run[-1]}"] if len(run) > 2 else run for run in runs]
+    return " ".join(text for run in texts for text in run)
+
+
+def notes(found: Sequence[Note]) -> str:
+    """``printed in 3 tests; changed the environment in 1: undone after each test``."""
+    parts: list[str] = []
+    undone = [note for note in found if note.text.startswith("changed ")]
+    warned = [note for note in found if note.text.startswith("warned: ")]
+    parts += [_times(note.text, note) for note in found if note not in undone + warned]
+    if undone:
+        parts.append(", ".join(_times(note.text, note) for note in undone))
+        parts[-1] += ": undone after each test"
+    parts += [f"{_times('warned', note)}: {note.text.removeprefix('warned: ')}" for note in warned]
+    return "; ".join(clean(part) for part in parts)
+
+
+def unmeasured(rows: Sequence[BudgetRow]) -> str:
+    """Why budgets have no figure: ``2 todo, 1 not measured``; empty where all have one."""
+    words = [verdict(row) for row in rows if row.figure is None]
+    return ", ".join(f"{words.count(word)} {word}" for word in dict.fromkeys(words))
+
+
+def done(board: ChallengeBoard) -> str:
+    """What an all-green run has shown, and what it has not."""
+    tests = sum(stage.passed for stage in board.stages)
+    text = f"all green: {plural(tests, 'test')}, {len(board.rules.kept)} of "
+    text += f"{plural(board.rules.total, 'rule')} kept"
+    if board.budgets:
+        met = sum(row.met for row in board.budgets)
+        text += f", {met} of {plural(len(board.budgets), 'budget')} met"
+    return text
+
+
+def standing(entry: Entry, budgets: Sequence[BudgetRow]) -> str:
+    """``1 reference`` or ``baseline``, with what it reached."""
+    parts = [] if entry.kept is None else [plural(entry.kept, "rule")]
+    if budgets:
+        parts.append(f"{entry.met}/{plural(len(budgets), 'budget')}")
+    rank = "" if entry.rank is None else f"{entry.rank} "
+    return f"{rank}{clean(entry.name)} ({', '.join(parts)})"
+
+
+def plural(count: int, noun: str) -> str:
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def clean(text: str) -> str:
+    """Without what a terminal would act on: names and messages come from other people's code."""
+    return "".join(c if c.isprintable() else "�" for c in text)
+
+
+def _times(text: str, note: Note) -> str:
+    return f"{text} in {plural(note.tests, 'test')}"
+
+
+def _index(rule: str) -> int:
+    digits = re.sub(r"\D", "", rule)
+    return int(digits) if digits else -2
+
+
+def _bytes(value: float) -> str:
+    power = 0
+    while abs(value) >= 1000 and power < len(BYTES) - 1:
+        value, power = value / 1000, power + 1
+    return f"{value:.3g} {BYTES[power]}" if power else f"{value:,.0f} B"
+
+
+def _decimal(value: float) -> str:
+    """Two decimals, or two digits where those would be zeros."""
+    if value == 0 or abs(value) >= 0.1:
+        return f"{value:,.2f}"
+    return f"{value:.2g}" if abs(value) >= 0.001 else f"{value:.0e}"
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if value == int(value) else f"{value:,.4g}"
