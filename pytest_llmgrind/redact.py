@@ -15,6 +15,7 @@ from pytest_llmgrind import spec as specs
 from pytest_llmgrind.check import RuleBroken
 from pytest_llmgrind.guard import Forbidden
 from pytest_llmgrind.manifest import Manifest
+from pytest_llmgrind.properties import Unfinished
 from pytest_llmgrind.solution import Candidate, SolutionError
 from pytest_llmgrind.timeout import TimedOut
 
@@ -34,7 +35,9 @@ class Failure:
 def classify(excinfo: Excinfo, candidate: Candidate) -> Failure:
     """What an exception that ended a hidden test means for the learner."""
     error = excinfo.value
-    frames = own_frames(excinfo, candidate)
+    if isinstance(error, Unfinished) and error.__cause__ is not None:
+        error = error.__cause__
+    frames = _frames_of(error, candidate)
     if isinstance(error, SolutionError):
         return Failure("blocked", str(error))
     if isinstance(error, RuleBroken):
@@ -76,14 +79,12 @@ def render(
     return "\n".join(lines)
 
 
-def own_frames(excinfo: Excinfo, candidate: Candidate) -> tuple[str, ...]:
-    """The last frames of the learner's own code, two lines each."""
-    return _frames_of(excinfo.value, candidate)
-
-
 def own_excinfo(excinfo: Excinfo, candidate: Candidate) -> Excinfo | None:
     """The exception with the learner's frames alone: what a debugger may walk. None without any."""
-    own, tb = [], excinfo.value.__traceback__
+    error = excinfo.value
+    if isinstance(error, Unfinished) and error.__cause__ is not None:
+        error = error.__cause__
+    own, tb = [], error.__traceback__
     while tb is not None:
         if candidate.owns(tb.tb_frame.f_code.co_filename):
             own.append(tb)
@@ -93,7 +94,7 @@ def own_excinfo(excinfo: Excinfo, candidate: Candidate) -> Excinfo | None:
     chain: TracebackType | None = None
     for tb in reversed(own):
         chain = TracebackType(chain, tb.tb_frame, tb.tb_lasti, tb.tb_lineno)
-    error = excinfo.value.with_traceback(chain)
+    error = error.with_traceback(chain)
     error.__cause__ = error.__context__ = None
     return pytest.ExceptionInfo.from_exception(error)
 
