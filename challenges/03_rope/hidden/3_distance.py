@@ -1,0 +1,162 @@
+"""Stage 3: scores that depend on distance alone."""
+
+import math
+
+import numpy as np
+
+from pytest_llmgrind import check, given, rule, st
+
+LAYOUTS = st.sampled_from(["half", "interleaved"])
+SEEDS = st.integers(0, 999)
+
+
+def draw(seed, *shapes, dtype=np.float64):
+    rng = np.random.default_rng(seed)
+    return [rng.normal(size=shape).astype(dtype) for shape in shapes]
+
+
+@rule("R17")
+@given(
+    T=st.integers(1, 4),
+    S=st.integers(1, 5),
+    D=st.sampled_from([4, 8, 10]),
+    part=st.booleans(),
+    layout=LAYOUTS,
+    seed=SEEDS,
+)
+def test_scores_are_scaled_dot_products(solution, reference, T, S, D, part, layout, seed):
+    q, k = draw(seed, (T, D), (S, D))
+    at_q, at_k = np.arange(T) + 3, np.arange(S) * 2
+    R = 4 if part else None
+
+    saw = solution.attention_scores(q, k, at_q, at_k, layout=layout, rotary_dim=R)
+
+    turned = [reference.rope(x, at, layout=layout, rotary_dim=R) for x, at in ((q, at_q), (k, at_k))]
+    want = turned[0] @ turned[1].T / math.sqrt(D)
+    check.close(saw, want, what="scores", n=8 * D,
+                given=f"T={T}, S={S}, D={D}, rotary_dim={R}, {layout}, seed {seed}")
+
+
+@rule("R17")
+@given(layout=LAYOUTS, dtype=st.sampled_from([np.float32, np.float64]), seed=SEEDS)
+def test_every_head_has_scores_of_its_own(solution, reference, layout, dtype, seed):
+    q, k = draw(seed, (2, 3, 4, 8), (2, 3, 5, 8), dtype=dtype)
+    at_q = np.array([4, 9])[:, None, None] + np.arange(4)  # (2, 1, 4): rows start elsewhere
+    at_k = np.arange(5)
+
+    saw = solution.attention_scores(q, k, at_q, at_k, layout=layout)
+
+    want = reference.attention_scores(q, k, at_q, at_k, layout=layout)
+    check.close(saw, want, what="scores", n=40,
+                given=f"2 rows, 3 heads, T=4, S=5, D=8, {np.dtype(dtype)}, {layout}")
+
+
+@rule("R18")
+@given(offset=st.integers(-500, 500), part=st.booleans(), layout=LAYOUTS, seed=SEEDS)
+def test_moving_the_whole_sequence_changes_no_score(solution, offset, part, layout, seed):
+    q, k = draw(seed, (3, 8), (4, 8))
+    at_q, at_k, R = np.array([9, 2, 5]), np.array([0, 3, 6, 7]), 4 if part else None
+
+    saw = solution.attention_scores(q, k, at_q + offset, at_k + offset, layout=layout, rotary_dim=R)
+
+    want = solution.attention_scores(q, k, at_q, at_k, layout=layout, rotary_dim=R)
+    check.close(saw, want, what="scores", n=2_000,
+                given=f"all positions moved by {offset}, rotary_dim={R}, {layout}, seed {seed}")
+
+
+@rule("R18")
+@given(distance=st.integers(-20, 20), layout=LAYOUTS, seed=SEEDS)
+def test_equal_pairs_at_equal_distances_have_equal_scores(solution, distance, layout, seed):
+    q, k = draw(seed, (1, 6), (1, 6))
+    at_k = np.array([0, 40, 7, 199])
+
+    saw = solution.attention_scores(
+        np.repeat(q, 4, axis=0)[:, None], np.repeat(k, 4, axis=0)[:, None],
+        (at_k + distance)[:, None], at_k[:, None], layout=layout,
+    )
+
+    check.array(saw, shape=(4, 1, 1), dtype=q.dtype, what="scores", given="four pairs, each alone")
+    check.close(saw, np.broadcast_to(saw[:1], saw.shape).copy(), what="scores", n=900,
+                given=f"one query and one key {distance} apart, at four places, {layout}, seed {seed}")
+
+
+@rule("R19")
+@given(
+    T=st.integers(1, 4), S=st.integers(1, 6), D_v=st.integers(1, 5), layout=LAYOUTS, seed=SEEDS
+)
+def test_values_are_weighed_by_the_softmax_of_scores(solution, reference, T, S, D_v, layout, seed):
+    q, k, v = draw(seed, (2, T, 8), (2, S, 8), (2, S, D_v))
+    at_q, at_k = np.arange(T) + S, np.arange(S)
+
+    saw = solution.attend(q, k, v, at_q, at_k, layout=layout)
+
+    want = reference.attend(q, k, v, at_q, at_k, layout=layout)
+    check.close(saw, want, what="output", n=100,
+                given=f"T={T}, S={S}, D=8, D_v={D_v}, {layout}, seed {seed}")
+
+
+@rule("R20")
+@given(S=st.integers(1, 6), D_v=st.sampled_from([3, 8]), layout=LAYOUTS, seed=SEEDS)
+def test_equal_values_come_out_as_they_went_in(solution, S, D_v, layout, seed):
+    q, k, value = draw(seed, (3, 8), (S, 8), (1, D_v))
+    at = np.arange(S) + 11
+
+    saw = solution.attend(q, k, np.repeat(value, S, axis=0), np.arange(3) + 20, at, layout=layout)
+
+    check.close(saw, np.repeat(value, 3, axis=0), what="output", n=16,
+                given=f"{S} keys with one and the same value, D=8, D_v={D_v}, {layout}, seed {seed}")
+
+
+@rule("R20")
+@given(offset=st.integers(1, 300), layout=LAYOUTS, seed=SEEDS)
+def test_moving_the_whole_sequence_changes_no_output(solution, offset, layout, seed):
+    q, k, v = draw(seed, (3, 8), (5, 8), (5, 8))
+    at_q, at_k = np.arange(3) + 2, np.arange(5)
+
+    saw = solution.attend(q, k, v, at_q + offset, at_k + offset, layout=layout)
+
+    want = solution.attend(q, k, v, at_q, at_k, layout=layout)
+    check.close(saw, want, what="output", n=4_000,
+                given=f"all positions moved by {offset}, D=D_v=8, {layout}, seed {seed}")
+
+
+@rule("R21")
+@given(delta=st.integers(-60, 60), part=st.booleans(), layout=LAYOUTS, seed=SEEDS)
+def test_rotated_keys_move_to_new_positions(solution, reference, delta, part, layout, seed):
+    (k,) = draw(seed, (2, 5, 8))
+    at, R = np.array([0, 3, 4, 17, 60]), 4 if part else None
+    rotated = reference.rope(k, at, layout=layout, rotary_dim=R)
+
+    saw = solution.shift(rotated, delta, layout=layout, rotary_dim=R)
+
+    want = reference.rope(k, at + delta, layout=layout, rotary_dim=R)
+    check.close(saw, want, what="keys", n=300,
+                given=f"positions {at.tolist()} moved by {delta}, rotary_dim={R}, {layout}")
+
+
+@rule("R9")
+@given(layout=LAYOUTS, seed=SEEDS)
+def test_attention_leaves_its_arguments_alone(solution, layout, seed):
+    q, k, v = draw(seed, (3, 8), (5, 8), (5, 8))
+    at_q, at_k = np.arange(3) + 5, np.arange(5)
+    told = f"T=3, S=5, D=8, {layout}"
+
+    with check.unchanged(given=told, q=q, k=k, v=v, q_positions=at_q, k_positions=at_k):
+        solution.attend(q, k, v, at_q, at_k, layout=layout)
+        solution.attention_scores(q, k, at_q, at_k, layout=layout)
+        solution.shift(k, 4, layout=layout)
+
+
+@rule("R8")
+@given(dtype=st.sampled_from([np.float32, np.float64]), layout=LAYOUTS)
+def test_attention_keeps_the_dtype(solution, dtype, layout):
+    q, k, v = draw(4, (2, 0, 8), (2, 3, 8), (2, 3, 5), dtype=dtype)
+    told = f"T=0, S=3, D_v=5, {np.dtype(dtype)}, {layout}"
+
+    scores = solution.attention_scores(q, k, np.arange(0), np.arange(3), layout=layout)
+    output = solution.attend(q, k, v, np.arange(0), np.arange(3), layout=layout)
+    moved = solution.shift(k, np.int64(7), layout=layout)
+
+    check.array(scores, shape=(2, 0, 3), dtype=dtype, what="scores", given=told)
+    check.array(output, shape=(2, 0, 5), dtype=dtype, what="output", given=told)
+    check.array(moved, shape=(2, 3, 8), dtype=dtype, what="shifted keys", given=told)
