@@ -72,8 +72,8 @@ def _standing(board: ChallengeBoard) -> Iterator[str]:
 
 def _entry(entry: Entry, board: ChallengeBoard) -> Sequence[str]:
     figures = [words.figure(entry.figures.get(row.name), row) for row in board.budgets]
-    kept = words.NONE if entry.kept is None else f"{entry.kept}/{board.rules.total}"
-    stages = words.NONE if entry.stages is None else f"{entry.stages}/{len(board.stages)}"
+    kept = words.part(entry.kept, board.rules.total)
+    stages = words.part(entry.stages, len(board.stages))
     return (str(entry.rank or words.NONE), entry.name, kept, stages, *figures, entry.reason)
 
 

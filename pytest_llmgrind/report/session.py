@@ -92,7 +92,8 @@ def show(board: Board, terminal: Any) -> None:
     verbosity = terminal.config.get_verbosity()
     if verbosity < -1:
         return
-    from pytest_llmgrind.report.terminal import Look, render
+    from pytest_llmgrind.report.tables import Look
+    from pytest_llmgrind.report.terminal import render
 
     writer = terminal._tw
     look = Look(

@@ -97,21 +97,40 @@ def notes(found: Sequence[Note]) -> str:
     return "; ".join(clean(part) for part in parts)
 
 
-def unmeasured(rows: Sequence[BudgetRow]) -> str:
-    """Why budgets have no figure: ``2 todo, 1 not measured``; empty where all have one."""
-    words = [verdict(row) for row in rows if row.figure is None]
-    return ", ".join(f"{words.count(word)} {word}" for word in dict.fromkeys(words))
+def budgets(rows: Sequence[BudgetRow], *, noun: str = "") -> str:
+    """``3 of 6 met, 1 undecided, 2 not measured``; with a noun, ``3 of 6 budgets met``."""
+    met = sum(row.met for row in rows)
+    others = [verdict(row) for row in rows if not row.met]
+    of = plural(len(rows), noun) if noun else str(len(rows))
+    return ", ".join([f"{met} of {of} met", *counted(others)])
+
+
+def counted(texts: Sequence[str]) -> list[str]:
+    """``2 over budget``, ``1 todo``: each text once, with how often it is there."""
+    return [f"{texts.count(text)} {text}" for text in dict.fromkeys(texts)]
+
+
+def ahead(board: ChallengeBoard) -> str:
+    """What there is to do where nothing is done."""
+    text = f"nothing is written yet: {plural(board.rules.total, 'rule')} to keep"
+    count = len(board.budgets)
+    return f"{text}, {plural(count, 'budget')} to meet" if count else text
 
 
 def done(board: ChallengeBoard) -> str:
     """What an all-green run has shown, and what it has not."""
     tests = sum(stage.passed for stage in board.stages)
-    text = f"all green: {plural(tests, 'test')}, {len(board.rules.kept)} of "
-    text += f"{plural(board.rules.total, 'rule')} kept"
+    parts = [f"{plural(tests, 'test')} passed"]
+    parts.append(f"{len(board.rules.kept)} of {plural(board.rules.total, 'rule')} kept")
     if board.budgets:
-        met = sum(row.met for row in board.budgets)
-        text += f", {met} of {plural(len(board.budgets), 'budget')} met"
-    return text
+        parts.append(budgets(board.budgets, noun="budget"))
+    return f"all green: {', '.join(parts)}"
+
+
+def few(names: Sequence[str], most: int) -> str:
+    """``a, b, c and 4 more``."""
+    text = ", ".join(names[:most])
+    return text if len(names) <= most else f"{text} and {len(names) - most} more"
 
 
 def standing(entry: Entry, budgets: Sequence[BudgetRow]) -> str:
@@ -123,8 +142,17 @@ def standing(entry: Entry, budgets: Sequence[BudgetRow]) -> str:
     return f"{rank}{clean(entry.name)} ({', '.join(parts)})"
 
 
+def part(count: int | None, total: int) -> str:
+    return NONE if count is None else f"{count}/{total}"
+
+
 def plural(count: int, noun: str) -> str:
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def cut(name: str, most: int = 24) -> str:
+    """A name of at most so many characters."""
+    return clean(name if len(name) <= most else f"{name[: most - 1]}…")
 
 
 def clean(text: str) -> str:
@@ -156,4 +184,4 @@ def _decimal(value: float) -> str:
 
 
 def _number(value: float) -> str:
-    return f"{value:,.0f}" if value == int(value) else f"{value:,.4g}"
+    return f"{value:,.0f}" if value == int(value) or abs(value) >= 1000 else f"{value:.4g}"
