@@ -1,0 +1,174 @@
+"""What has to be run: the stub passes no test, the reference all, and every bug is caught."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from pytest_llmgrind.bugs import Bug
+from pytest_llmgrind.gate import coverage, figures, planted
+from pytest_llmgrind.gate.files import reference_file
+from pytest_llmgrind.gate.finding import Finding, count, first_line
+from pytest_llmgrind.gate.leaks import Leaks
+from pytest_llmgrind.gate.worker import Result, Run, Test, Worker
+from pytest_llmgrind.manifest import Manifest
+
+CAUGHT = ("failed", "over budget")
+NOT_RUNNABLE = ("raised NameError", "raised UnboundLocalError", "raised ImportError")
+BUG_LIMIT_S = 10.0
+"""A test of a planted bug may take this long, or ten times what the reference took."""
+
+Step = Callable[[str], None]
+
+
+def prove(manifest: Manifest, worker: Worker, step: Step) -> Iterator[Finding]:
+    """Every finding that needs code to run."""
+    step("examples")
+    yield from _examples(manifest, worker.examples())
+    step("stub")
+    leaks = Leaks(manifest)
+    stub = worker.grade(worker.solutions)
+    yield from _broken(manifest, stub, "the stub")
+    tests = list(stub.tests.values())
+    if not tests:
+        return
+    yield from coverage.check(manifest, tests)
+    yield from judge_stub(manifest, stub)
+    yield from leaks.check(stub.results)
+    step("reference")
+    reference = worker.grade(manifest.reference, measured=True)
+    yield from _broken(manifest, reference, "the reference")
+    yield from judge_reference(manifest, reference)
+    proven = _proven_rules(reference)
+    timed = coverage.budget_rules(manifest, tests)
+    bugs = [bug for bug in planted.usable(manifest) if bug.rule in proven]
+    for number, bug in enumerate(bugs, start=1):
+        step(f"bug {number} of {len(bugs)}")
+        run = _grade_bug(manifest, worker, bug, reference, measured=bug.rule in timed)
+        yield from judge_bug(manifest, bug, run)
+        yield from leaks.check(run.results)
+
+
+def _examples(manifest: Manifest, run: Run) -> Iterator[Finding]:
+    for event in run.examples:
+        what = f"the example `{event['source']}` {event['text']}"
+        cure = "correct it, or the reference"
+        yield Finding(Path(event["path"]), event["line"], what, cure)
+    for event in run.broken:
+        what = f"its examples cannot run: {first_line(event['text'])}"
+        yield Finding(manifest.stub, 0, what, "make stub and reference importable")
+    if run.died:
+        what = f"the examples of the docstrings end the process: {run.died}"
+        yield Finding(manifest.stub, 0, what, "give examples that end")
+
+
+def _broken(manifest: Manifest, run: Run, who: str) -> Iterator[Finding]:
+    """A session that could not collect, or did not live to its end."""
+    for event in run.broken:
+        path = manifest.root.parent.parent / event["path"] if event["path"] else manifest.root
+        yield Finding(path, 0, first_line(event["text"]), "make it importable")
+    if run.died:
+        test = run.tests.get(run.died_in)
+        where = f" in {test.name}" if test else ""
+        path, line = (test.path, test.line) if test else (manifest.root, 0)
+        what = f"{who} ends the process{where}: {run.died}"
+        yield Finding(path, line, what, "no test and no solution may hang or end it")
+
+
+def judge_stub(manifest: Manifest, run: Run) -> Iterator[Finding]:
+    """Every test of an untouched stub is TODO."""
+    if blocked := next((r for r in run.results if r.outcome == "blocked"), None):
+        what = f"the stub cannot be graded: {first_line(blocked.saw)}"
+        yield Finding(manifest.stub, 0, what, "an untouched stub has to import")
+        return
+    for result in run.results:
+        test = result.test
+        if result.outcome == "passed":
+            what = f"{test.name} passes on the untouched stub"
+            cure = "let it call what the learner writes, and check the result"
+            yield Finding(test.path, test.line, what, cure)
+        elif result.outcome not in ("todo", "no hardware"):
+            what = f"{test.name} is {result.outcome} on the stub, not todo: {_saw(result)}"
+            yield Finding(test.path, test.line, what, "call what is to do before anything else")
+
+
+def judge_reference(manifest: Manifest, run: Run) -> Iterator[Finding]:
+    """The reference passes all, meets its budgets with room, and is quick enough to test."""
+    file = reference_file(manifest)
+    if blocked := next((r for r in run.results if r.outcome == "blocked"), None):
+        what = f"the reference cannot be graded: {first_line(blocked.saw)}"
+        yield Finding(file, 0, what, "correct it, or what challenge.toml allows")
+        return
+    for result in run.results:
+        test = result.test
+        if result.outcome == "over budget":
+            continue  # said with its figures
+        if result.outcome not in ("passed", "no hardware"):
+            what = f"the reference fails {test.name}: {_saw(result)}"
+            yield Finding(test.path, test.line, what, f"correct the test or {file.name}")
+    yield from _not_here(run)
+    yield from figures.check(manifest, run)
+
+
+def _not_here(run: Run) -> Iterator[Finding]:
+    """A note for each stage with tests that this machine cannot run."""
+    skipped: dict[tuple[Path, str], int] = {}
+    for result in run.results:
+        if result.outcome == "no hardware":
+            key = (result.test.path, result.saw.removeprefix("Skipped: "))
+            skipped[key] = skipped.get(key, 0) + 1
+    for (path, reason), number in skipped.items():
+        what = f"{count(number, 'test')} not run here: {reason}"
+        yield Finding(path, 0, what, "run the gate on a machine that has it", note=True)
+
+
+def _proven_rules(run: Run) -> set[str]:
+    """The rules whose tests the reference passes: a failure there means something."""
+    ran = [r for r in run.results if r.outcome != "no hardware"]
+    failed = {rule for r in ran if r.outcome != "passed" for rule in r.test.rules}
+    return {rule for r in ran for rule in r.test.rules} - failed
+
+
+def _grade_bug(
+    manifest: Manifest, worker: Worker, bug: Bug, reference: Run, *, measured: bool
+) -> Run:
+    source = reference_file(manifest).read_text("utf-8")
+    (worker.solutions / f"{manifest.id}.py").write_text(bug.patched(source), "utf-8")
+    took = [r.cpu_s for r in reference.results if bug.rule in r.test.rules]
+    limit_s = min(manifest.timeout, max([BUG_LIMIT_S, *(10 * t for t in took)]))
+    return worker.grade(worker.solutions, rule=bug.rule, measured=measured, limit_s=limit_s)
+
+
+def judge_bug(manifest: Manifest, bug: Bug, run: Run) -> Iterator[Finding]:
+    """A planted bug fails a test of its rule, by what it returns."""
+    line = planted.bug_line(manifest, bug)
+    what, cure = _uncaught(bug, run)
+    if what:
+        yield Finding(manifest.bugs, line, f"bug {bug.name}: {what}", cure)
+
+
+def _uncaught(bug: Bug, run: Run) -> tuple[str, str]:
+    """What is wrong with how a bug was caught, and what to do; empty if nothing is."""
+    if run.died:
+        test = run.tests.get(run.died_in)
+        where = f" in {test.name}" if test else ""
+        return f"it ends the process{where}: {run.died}", "plant a mistake that returns"
+    for result in run.results:
+        if result.outcome == "timed out":
+            return f"it hangs in {result.test.name}", "plant a mistake that returns"
+        if result.outcome == "blocked":
+            return f"it cannot be graded: {first_line(result.saw)}", "correct replace"
+        if result.outcome in CAUGHT:
+            if any(text in result.saw for text in NOT_RUNNABLE):
+                return f"it does not run: {_saw(result)}", "correct replace"
+            return "", ""
+    names = ", ".join(_names(list(run.tests.values())))
+    return f"no test of {bug.rule} catches it ({names})", "sharpen one, or name another rule"
+
+
+def _names(tests: list[Test]) -> list[str]:
+    return list(dict.fromkeys(test.name for test in tests))
+
+
+def _saw(result: Result) -> str:
+    return first_line(result.saw) or result.outcome
