@@ -782,8 +782,8 @@ def test_the_timeline_as_a_picture():
     assert names == [
         "2 ranks, 16 µs",
         "<forward>, 0 s to 4 µs",
-        "wait, 4 µs to 8 µs",
-        "wait, 0 s to 8 µs",
+        "send to 1, 4 µs to 8 µs",
+        "recv from 0, 0 s to 8 µs",
         "compute, 8 µs to 16 µs",
         "send 0 to 1, 3,000 B, 4 µs to 8 µs",
     ]
