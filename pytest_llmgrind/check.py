@@ -36,6 +36,10 @@ class RuleBroken(Failed):
         self.want = want
 
 
+class Misused(Exception):
+    """A hidden test called a check in a way that it does not answer: its author's mistake."""
+
+
 def tolerance(dtype: Any, n: int = 1, scale: float = 1.0) -> float:
     """How far two right answers may lie apart: ``16 · n · eps(dtype) · scale``.
 
@@ -214,8 +218,9 @@ def _finite(saw: Any, what: str, given: str) -> None:
 
 def _distance(left: Any, right: Any) -> Any:
     """Elementwise distance; 0 where both are the same NaN or infinity, inf where only one is."""
-    left, right = (v.astype(np.complex128 if v.dtype.kind == "c" else np.float64)
-                   for v in (left, right))
+    left, right = (
+        v.astype(np.complex128 if v.dtype.kind == "c" else np.float64) for v in (left, right)
+    )
     with np.errstate(all="ignore"):
         off = np.abs(left - right)
     odd = ~(np.isfinite(left) & np.isfinite(right))

@@ -16,8 +16,8 @@ import pytest
 from pytest_llmgrind import bugs
 from pytest_llmgrind.bugs import Bug
 from pytest_llmgrind.check import RuleBroken, tolerance
-from pytest_llmgrind.fixtures import generator
 from pytest_llmgrind.manifest import Manifest, ManifestError
+from pytest_llmgrind.seeds import generator
 from pytest_llmgrind.solution import import_fresh
 
 TIME_S = 2.0

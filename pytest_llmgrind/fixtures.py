@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from types import ModuleType
 
 import numpy as np
@@ -12,6 +11,7 @@ from pytest_llmgrind.budget import count, peak, race, scaling
 from pytest_llmgrind.collect import Stage, import_hidden
 from pytest_llmgrind.grading import GRADING
 from pytest_llmgrind.manifest import Manifest
+from pytest_llmgrind.seeds import generator
 
 __all__ = ["baseline", "count", "peak", "race", "reference", "rng", "scaling", "solution"]
 
@@ -45,9 +45,3 @@ def _challenge(request: pytest.FixtureRequest) -> Manifest:
 def rng(request: pytest.FixtureRequest) -> np.random.Generator:
     """A generator that is seeded from the test's id: the same numbers in every run."""
     return generator(request.node.nodeid)
-
-
-def generator(nodeid: str) -> np.random.Generator:
-    """The ``rng`` of a test; the directory that it lies in does not matter."""
-    name = nodeid.rpartition("/")[2]
-    return np.random.default_rng(list(hashlib.sha256(name.encode()).digest()))

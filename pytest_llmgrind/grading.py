@@ -6,36 +6,18 @@ from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
-from pytest_llmgrind import manifest as manifests
 from pytest_llmgrind import redact, tiers, timeout
-from pytest_llmgrind import solution as solutions
-from pytest_llmgrind.budget import MEASURED
-from pytest_llmgrind.check import RuleBroken
-from pytest_llmgrind.collect import Challenge, Stage, forget_hidden, stage_of
-from pytest_llmgrind.interface import untouched
+from pytest_llmgrind.candidates import Candidates, directory_of
+from pytest_llmgrind.collect import Stage, forget_hidden, stage_of
+from pytest_llmgrind.diagnose import Diagnosis
+from pytest_llmgrind.fence import is_below
 from pytest_llmgrind.isolate import isolated
 from pytest_llmgrind.manifest import TIMED, Manifest
-from pytest_llmgrind.redact import Failure
-from pytest_llmgrind.rules import rule_of
-from pytest_llmgrind.solution import Candidate, SolutionError
-
-if TYPE_CHECKING:
-    from pytest_llmgrind.diagnose import Diagnosis
-
-NOTES = pytest.StashKey[list[str]]()
-WORDS = {
-    "todo": ("todo", "t", "TODO", "yellow"),
-    "over budget": ("failed", "B", "OVER BUDGET", "red"),
-    "timed out": ("failed", "T", "TIMED OUT", "red"),
-    "blocked": ("failed", "F", "CANNOT BE GRADED", "red"),
-    "no hardware": ("failed", "F", "NO HARDWARE", "red"),
-    "failed": ("failed", "F", "FAILED", "red"),
-}
-SAID_ONCE = ("blocked", "no hardware")
+from pytest_llmgrind.outcomes import NOTES, Describer, status_of
 
 
 @dataclass(eq=False)
@@ -43,48 +25,25 @@ class Grading:
     """What one session knows: the code that is graded, and what became of each test."""
 
     config: pytest.Config
-    directory: Path
+    candidates: Candidates
     results: list[dict[str, Any]] = field(default_factory=list)
-    _loaded: dict[Path, ModuleType | SolutionError] = field(default_factory=dict)
     _said: set[tuple[str, str]] = field(default_factory=set)
-    _diagnosis: Diagnosis | None = None
 
-    # -- the code that is graded ------------------------------------------------------------
+    def __post_init__(self) -> None:
+        self.describer = Describer(self.config, self.candidates, Diagnosis())
 
-    def candidate(self, manifest: Manifest) -> Candidate:
-        return solutions.find(manifest, self.directory)
+    @property
+    def directory(self) -> Path:
+        """Where your solutions are: of the first challenge that was graded."""
+        roots = [Path(result["root"]) for result in self.results]
+        anywhere = self.config.rootpath / "challenges" / "any"
+        return directory_of(self.config, roots[0] if roots else anywhere)
 
     def solution(self, manifest: Manifest) -> ModuleType:
-        return self._load(manifest, self.candidate(manifest))
+        return self.candidates.solution(manifest)
 
     def reference(self, manifest: Manifest) -> ModuleType:
-        found = solutions.find(manifest, manifest.reference)
-        if found.is_stub:
-            raise SolutionError(f"there is no {manifest.reference / manifest.id}.py")
-        return self._load(manifest, found)
-
-    def _load(self, manifest: Manifest, candidate: Candidate) -> ModuleType:
-        known = self._loaded.get(candidate.path)
-        if known is None:
-            known = self._loaded[candidate.path] = self._import(manifest, candidate)
-        if isinstance(known, SolutionError):
-            raise known.with_traceback(None)
-        return known
-
-    def _import(self, manifest: Manifest, candidate: Candidate) -> ModuleType | SolutionError:
-        try:
-            with isolated(lambda text: None):
-                return solutions.load(manifest, candidate)
-        except SolutionError as error:
-            return error
-        except timeout.TimedOut as error:
-            return SolutionError(f"{candidate.path.name}: its import gave {error}")
-
-    def in_play(self, manifest: Manifest) -> bool:
-        """A solution exists, the stub was edited, or the command line names the challenge."""
-        if not self.candidate(manifest).is_stub or named(self.config, manifest):
-            return True
-        return not untouched(manifest.stub, manifest.reference / f"{manifest.id}.py")
+        return self.candidates.reference(manifest)
 
     # -- selection --------------------------------------------------------------------------
 
@@ -113,12 +72,24 @@ class Grading:
         stage = stage_of(item)
         if stage is None:
             return None
-        candidate, hidden = self.candidate(stage.challenge), f"{stage.path.parent}/"
+        candidate, hidden = self.candidates.of(stage.challenge), str(stage.path.parent)
         return timeout.start(
             item,
-            settings.timeout,
-            lambda filename: candidate.owns(filename) or filename.startswith(hidden),
+            settings,
+            ours=lambda filename: candidate.owns(filename) or is_below(filename, hidden),
+            give_up=lambda limit_s: self._give_up(item, stage, limit_s),
         )
+
+    def _give_up(self, item: pytest.Item, stage: Stage, limit_s: float) -> None:
+        """In another thread, before the process ends: say where the main thread hangs."""
+        candidate = self.candidates.of(stage.challenge)
+        frames = redact.frame_lines(redact.frames_now(candidate), self.describer.start)
+        text = f"no answer within {limit_s:g} s, and it cannot be ended: the session ends here"
+        lines = ["", f"TIMED OUT {item.nodeid}", f"  saw    {text}", *frames]
+        capture = self.config.pluginmanager.getplugin("capturemanager")
+        if capture is not None:
+            capture.suspend_global_capture(in_=True)
+        timeout.last_words("\n".join(lines))
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_makereport(
@@ -127,90 +98,25 @@ class Grading:
         report: pytest.TestReport = yield
         stage = stage_of(item)
         if stage is not None and (report.when == "call" or not report.passed):
-            self._describe(report, item, stage, call)
+            self.describer.describe(report, item, stage, call)
         return report
-
-    def _describe(
-        self, report: Any, item: pytest.Item, stage: Stage, call: pytest.CallInfo[None]
-    ) -> None:
-        manifest, candidate = stage.challenge, self.candidate(stage.challenge)
-        failure = Failure("passed", "")
-        if report.skipped:
-            word = "no hardware" if tiers.LACKING in item.stash else "skipped"
-            failure = Failure(word, str(report.longrepr[2]))
-            report.longrepr = (str(manifest.root.parent), None, report.longrepr[2])
-        elif report.failed and call.excinfo is not None:
-            failure = self._failure(report, item, call, stage)
-        start = self.config.invocation_params.dir
-        report.llmgrind = {  # builtins only: anything else ends an xdist run
-            "challenge": manifest.id,
-            "root": str(manifest.root),
-            "stage": stage.stage.name,
-            "rule": rule_of(item),
-            "outcome": failure.outcome,
-            "saw": failure.saw,
-            "budget": item.stash.get(MEASURED, None),
-            "notes": _notes(report, item),
-            "solution": redact.shown(candidate.home, start),
-            "is_stub": candidate.is_stub,
-            "in_play": self.in_play(manifest),
-        }
-
-    def _failure(
-        self, report: Any, item: pytest.Item, call: pytest.CallInfo[None], stage: Stage
-    ) -> Failure:
-        manifest, candidate = stage.challenge, self.candidate(stage.challenge)
-        assert call.excinfo is not None
-        error = call.excinfo.value
-        if isinstance(error, tiers.NoHardware):
-            report.longrepr = f"{manifest.id}  {error}"
-            return Failure("no hardware", str(error))
-        failure = redact.classify(call.excinfo, candidate)
-        if failure.outcome == "todo" and not self.in_play(manifest):
-            report.outcome = "skipped"
-            reason = f"Skipped: not begun: llmgrind start {manifest.id}"
-            report.longrepr = (str(manifest.root), 0, reason)
-            return failure
-        if not self.config.getoption("show_hidden"):
-            report.longrepr = redact.render(
-                failure,
-                manifest,
-                rule_of(item),
-                start=self.config.invocation_params.dir,
-                looks_like=self._looks_like(item, error, manifest),
-            )
-            call.excinfo = redact.own_excinfo(call.excinfo, candidate)
-        return failure
-
-    def _looks_like(self, item: pytest.Item, error: BaseException, manifest: Manifest) -> str:
-        if not isinstance(error, RuleBroken) or not isinstance(item, pytest.Function):
-            return ""
-        if self._diagnosis is None:
-            from pytest_llmgrind.diagnose import Diagnosis
-
-            self._diagnosis = Diagnosis()
-        return self._diagnosis.looks_like(item, error, manifest, rule_of(item))
 
     # -- telling ----------------------------------------------------------------------------
 
     def see(self, report: Any) -> None:
         """Keep what a report says; called where the terminal is, before it prints."""
         data = report.llmgrind
-        key = (data["challenge"], data["saw"])
-        data["repeat"] = data["outcome"] in SAID_ONCE and key in self._said
+        key = (data["root"], data["saw"])
+        data["repeat"] = data["blocks"] and key in self._said
+        if data["repeat"] and data["outcome"] == "timed out":
+            data["outcome"] = "blocked"
         self._said.add(key)
         about = {"nodeid": report.nodeid, "duration": report.duration, "status": report.outcome}
         self.results.append({**data, **about})
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_report_teststatus(self, report: Any) -> Any:
-        data = getattr(report, "llmgrind", None)
-        if data is None or not report.failed:
-            return None
-        category, letter, word, colour = WORDS[data["outcome"]]
-        if data.get("repeat"):
-            category, letter, colour = data["outcome"], letter.lower(), "yellow"
-        return category, letter, (word, {colour: True})
+        return status_of(report)
 
 
 GRADING = pytest.StashKey[Grading]()
@@ -219,9 +125,8 @@ GRADING = pytest.StashKey[Grading]()
 def activate(config: pytest.Config) -> Grading:
     """Register what a grading session needs, once."""
     if GRADING not in config.stash:
-        solutions.forget_all()
         forget_hidden()
-        config.stash[GRADING] = Grading(config, solutions_directory(config))
+        config.stash[GRADING] = Grading(config, Candidates(config))
         config.pluginmanager.register(config.stash[GRADING], "llmgrind-grading")
         from pytest_llmgrind import alone, bench_bridge
         from pytest_llmgrind.report import session
@@ -229,30 +134,7 @@ def activate(config: pytest.Config) -> Grading:
         alone.register(config)
         bench_bridge.register(config)
         session.register(config, config.stash[GRADING])
-        if not config.pluginmanager.hasplugin("llmgrind-fixtures"):
-            from pytest_llmgrind import fixtures
-
-            config.pluginmanager.register(fixtures, "llmgrind-fixtures")
     return config.stash[GRADING]
-
-
-def solutions_directory(config: pytest.Config) -> Path:
-    """``--solutions`` is relative to where pytest was called, the ini setting to the rootdir."""
-    option = config.getoption("solutions")
-    if option:
-        return Path(config.invocation_params.dir / option).resolve()
-    return config.rootpath / str(config.getini("llmgrind_solutions"))
-
-
-def named(config: pytest.Config, manifest: Manifest) -> bool:
-    """Whether the command line names this challenge: a path at or in it, or ``-k <id>``."""
-    if manifest.id in str(config.getoption("keyword", "") or ""):
-        return True
-    for argument in config.args:
-        path = (config.invocation_params.dir / argument.partition("::")[0]).resolve()
-        if path == manifest.root or manifest.root in path.parents:
-            return True
-    return False
 
 
 def is_timed(item: pytest.Item) -> bool:
@@ -261,30 +143,3 @@ def is_timed(item: pytest.Item) -> bool:
         return False
     budget = stage.challenge.budget_of(getattr(item, "originalname", item.name))
     return budget is not None and budget.kind in TIMED
-
-
-def crashed(config: pytest.Config, nodeid: str) -> dict[str, Any] | None:
-    """What a report holds for a test of ours whose worker died under it."""
-    path = config.rootpath / nodeid.partition("::")[0]
-    try:
-        manifest = manifests.load(path.parent.parent)
-    except manifests.ManifestError:
-        return None
-    stage = manifest.stage_at(path)
-    return {
-        "challenge": manifest.id, "root": str(manifest.root),
-        "stage": stage.name if stage else "", "rule": "", "outcome": "failed",
-        "saw": "the process that ran this test died", "budget": None, "notes": [],
-        "solution": "", "is_stub": False, "in_play": True,
-    }
-
-
-def _notes(report: Any, item: pytest.Item) -> list[str]:
-    noted: list[str] = item.stash.setdefault(NOTES, [])
-    notes = list(dict.fromkeys(noted))
-    if any(name.startswith("Captured std") and "call" in name for name, _ in report.sections):
-        notes.append("printed")
-    return notes
-
-
-__all__ = ["GRADING", "Challenge", "Grading", "activate"]

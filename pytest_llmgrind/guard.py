@@ -1,4 +1,4 @@
-"""What solution code may not do: imports, forbidden names, hidden files.
+"""What solution code may import and which names it may use, seen in its text and at run time.
 
 A fence for the honest, not a wall: see docs/judging.md. Knows nothing about pytest.
 """
@@ -10,29 +10,34 @@ import builtins
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from pytest_llmgrind.manifest import Imports
 
-ALWAYS = frozenset(
-    "__future__ abc bisect collections contextlib copy dataclasses enum functools heapq itertools "
-    "math numbers operator random statistics string time types typing warnings".split()
-)
+_ALWAYS = """
+__future__ abc bisect collections contextlib copy dataclasses enum functools heapq itertools math
+numbers operator random statistics string time types typing warnings
+"""
+ALWAYS = frozenset(_ALWAYS.split())
 """Modules that every solution may import: they hold no answer and reach no file."""
+_PLAIN = "the plain parts of the standard library (docs/judging.md)"
 
 
 class Forbidden(Exception):
     """Solution code did what the challenge forbids; the text names it."""
 
 
-def violations(source: str, path: Path, rules: Imports) -> Iterator[tuple[int, str]]:
+def violations(source: bytes, path: Path, rules: Imports) -> list[tuple[int, str]]:
     """Line and text of each forbidden import or name that can be seen in the text.
 
-    Raises SyntaxError where the text is not Python.
+    Raises SyntaxError or ValueError where the text is not Python.
     """
-    finder = _Finder(rules)
-    finder.visit(ast.parse(source, str(path)))
-    yield from sorted(finder.found)
+    tree = ast.parse(source, str(path))
+    names = _Names(rules)
+    names.bind_top_level(tree)
+    names.visit(tree)
+    return sorted(names.found)
 
 
 def allowed(name: str, rules: Imports) -> bool:
@@ -46,6 +51,19 @@ def forbidden(name: str, rules: Imports) -> str:
     """The entry of ``forbid`` that a dotted name falls under, or an empty text."""
     hits = (e for e in rules.forbid if name == e or name.startswith(e + "."))
     return next(hits, "")
+
+
+def forbidden_value(module: ModuleType, rules: Imports) -> str:
+    """The entry of ``forbid`` that a module holds under another name; empty if none."""
+    values = {id(value) for value in vars(module).values()}
+    for entry in rules.forbid:
+        top, *rest = entry.split(".")
+        target: Any = sys.modules.get(top)
+        for part in rest:
+            target = getattr(target, part, None)
+        if rest and target is not None and id(target) in values:
+            return entry
+    return ""
 
 
 def guarded_builtins(rules: Imports, own: str) -> dict[str, Any]:
@@ -67,129 +85,185 @@ def guarded_builtins(rules: Imports, own: str) -> dict[str, Any]:
 
 def _refuse(name: str, fromlist: Any, rules: Imports) -> None:
     if not allowed(name, rules):
-        raise Forbidden(import_text(name, rules))
+        raise Forbidden(_import_text(name, rules))
     for part in fromlist:
-        if forbidden(f"{name}.{part}", rules):
-            raise Forbidden(f"{name}.{part} is not allowed in this challenge")
+        if entry := forbidden(f"{name}.{part}", rules):
+            raise Forbidden(f"{entry} is not allowed in this challenge")
 
 
-def import_text(name: str, rules: Imports) -> str:
+def _import_text(name: str, rules: Imports) -> str:
     if entry := forbidden(name, rules):
         return f"{entry} is not allowed in this challenge"
     listed = ", ".join(rules.imports) or "nothing"
     return f"import of {name} is not allowed in this challenge; it allows {listed} and {_PLAIN}"
 
 
-_PLAIN = "the plain parts of the standard library (docs/judging.md)"
-
-
-class _Finder(ast.NodeVisitor):
-    """Follows aliases (``import numpy as np``, ``xp = np``) to dotted names."""
+class _Names(ast.NodeVisitor):
+    """Follows what each name stands for (``import numpy as np``, ``xp = np``) to dotted names."""
 
     def __init__(self, rules: Imports) -> None:
         self.rules = rules
-        self.alias: dict[str, str] = {}
+        self.means: dict[str, str] = {}
         self.found: set[tuple[int, str]] = set()
+
+    def bind_top_level(self, tree: ast.Module) -> None:
+        """A function may use what is bound further down."""
+        first = _Names(self.rules)
+        for statement in tree.body:
+            if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+                first.means[statement.name] = f"<{statement.name}>"
+            else:
+                first.visit(statement)
+        self.means = first.means
+
+    # -- what binds a name ------------------------------------------------------------------
 
     def visit_Import(self, node: ast.Import) -> None:
         for entry in node.names:
             if not allowed(entry.name, self.rules):
-                self.found.add((node.lineno, import_text(entry.name, self.rules)))
+                self.found.add((node.lineno, _import_text(entry.name, self.rules)))
             top = entry.name.partition(".")[0]
-            self.alias[entry.asname or top] = entry.name if entry.asname else top
+            self.means[entry.asname or top] = entry.name if entry.asname else top
 
     def visit_ImportFrom(self, node: ast.ImportFrom) -> None:
         if node.level or node.module is None:
             return
         if not allowed(node.module, self.rules):
-            self.found.add((node.lineno, import_text(node.module, self.rules)))
+            self.found.add((node.lineno, _import_text(node.module, self.rules)))
         for entry in node.names:
-            self.alias[entry.asname or entry.name] = f"{node.module}.{entry.name}"
+            if entry.name == "*":
+                self._bind_star(node.module)
+                continue
+            self.means[entry.asname or entry.name] = f"{node.module}.{entry.name}"
             self._use(node, f"{node.module}.{entry.name}")
 
     def visit_Assign(self, node: ast.Assign) -> None:
-        self.generic_visit(node)
-        dotted = self._dotted(node.value)
+        self.visit(node.value)
         for target in node.targets:
-            if isinstance(target, ast.Name):
-                if dotted:
-                    self.alias[target.id] = dotted
-                else:
-                    self.alias.pop(target.id, None)
+            self._bind(target, node.value)
+
+    def visit_AnnAssign(self, node: ast.AnnAssign) -> None:
+        if node.value is not None:
+            self.visit(node.value)
+            self._bind(node.target, node.value)
+
+    def visit_NamedExpr(self, node: ast.NamedExpr) -> None:
+        self.visit(node.value)
+        self._bind(node.target, node.value)
+
+    def visit_FunctionDef(self, node: ast.FunctionDef | ast.AsyncFunctionDef) -> None:
+        """A parameter or a local function that has the name of a builtin is not the builtin."""
+        for outside in (*node.decorator_list, node.args, node.returns):
+            if outside is not None:
+                self.visit(outside)
+        self.means[node.name] = f"<{node.name}>"
+        self._inside(node.args, node.body)
+
+    visit_AsyncFunctionDef = visit_FunctionDef
+
+    def visit_Lambda(self, node: ast.Lambda) -> None:
+        self.visit(node.args)
+        self._inside(node.args, [node.body])
+
+    def visit_ClassDef(self, node: ast.ClassDef) -> None:
+        self.means[node.name] = f"<{node.name}>"
+        outer = dict(self.means)
+        self.generic_visit(node)
+        self.means = outer
+
+    def visit_comprehension_of(self, node: Any) -> None:
+        """The ``for`` parts bind the names that the element uses."""
+        for part in node.generators:
+            self.visit(part)
+        for name in ("key", "value", "elt"):
+            if hasattr(node, name):
+                self.visit(getattr(node, name))
+
+    visit_ListComp = visit_SetComp = visit_GeneratorExp = visit_DictComp = visit_comprehension_of
+
+    # -- what uses a name -------------------------------------------------------------------
 
     def visit_Attribute(self, node: ast.Attribute) -> None:
         if dotted := self._dotted(node):
             self._use(node, dotted)
         self.generic_visit(node)
 
-    def visit_Name(self, node: ast.Name) -> None:
-        if isinstance(node.ctx, ast.Load):
-            self._use(node, self.alias.get(node.id, node.id))
+    def visit_Subscript(self, node: ast.Subscript) -> None:
+        if dotted := self._dotted(node):
+            self._use(node, dotted)
+        self.generic_visit(node)
 
     def visit_Call(self, node: ast.Call) -> None:
-        named = isinstance(node.func, ast.Name) and node.func.id == "getattr" and len(node.args) > 1
-        if named and isinstance(node.args[1], ast.Constant):
-            if base := self._dotted(node.args[0]):
-                self._use(node, f"{base}.{node.args[1].value!s}")
+        if dotted := self._dotted(node):
+            self._use(node, dotted)
         self.generic_visit(node)
 
-    def visit_FunctionDef(self, node: ast.FunctionDef) -> None:
-        """A parameter or function that has the name of a builtin is not the builtin."""
-        outer = dict(self.alias)
-        args = node.args
-        for arg in [*args.posonlyargs, *args.args, *args.kwonlyargs, args.vararg, args.kwarg]:
-            if arg is not None:
-                self.alias[arg.arg] = f"<{arg.arg}>"
-        self.generic_visit(node)
-        self.alias = {**outer, node.name: f"<{node.name}>"}
+    def visit_Name(self, node: ast.Name) -> None:
+        if isinstance(node.ctx, ast.Load):
+            self._use(node, self.means.get(node.id, node.id))
+        else:
+            self.means[node.id] = f"<{node.id}>"
+
+    def _inside(self, args: ast.arguments, body: list[Any]) -> None:
+        outer = dict(self.means)
+        for name, default in _parameters(args):
+            dotted = self._dotted(default) if default is not None else ""
+            self.means[name] = dotted or f"<{name}>"
+        for node in body:
+            self.visit(node)
+        self.means = outer
+
+    def _bind(self, target: ast.expr, value: ast.expr) -> None:
+        pairs = (target, value)
+        if all(isinstance(side, ast.Tuple | ast.List) for side in pairs):
+            for left, right in zip(target.elts, value.elts, strict=False):  # type: ignore[attr-defined]
+                self._bind(left, right)
+            return
+        self.visit(target)
+        if isinstance(target, ast.Name) and (dotted := self._dotted(value)):
+            self.means[target.id] = dotted
+
+    def _bind_star(self, module: str) -> None:
+        """``from numpy import *`` binds what is forbidden under its own name; to use it is not."""
+        for entry in self.rules.forbid:
+            if entry.startswith(f"{module}."):
+                name = entry.removeprefix(f"{module}.").partition(".")[0]
+                self.means[name] = f"{module}.{name}"
 
     def _dotted(self, node: ast.expr) -> str:
+        """``numpy.linalg`` for ``np.linalg``, ``vars(np)["linalg"]``, ``getattr(np, "linalg")``."""
         if isinstance(node, ast.Name):
-            return self.alias.get(node.id, "")
-        if isinstance(node, ast.Attribute) and (base := self._dotted(node.value)):
-            return f"{base}.{node.attr}"
-        return ""
+            return self.means.get(node.id, "")
+        base, name = _member(node)
+        if base is None or not (dotted := self._dotted(base)) or dotted.startswith("<"):
+            return ""
+        return f"{dotted}.{name}"
 
     def _use(self, node: ast.expr | ast.stmt, dotted: str) -> None:
         if entry := forbidden(dotted, self.rules):
             self.found.add((node.lineno, f"{entry} is not allowed in this challenge"))
 
 
-_fenced: set[str] = set()
-_solutions: set[str] = set()
-_installed = False
+def _parameters(args: ast.arguments) -> Iterator[tuple[str, ast.expr | None]]:
+    """Every parameter with its default."""
+    positional = [*args.posonlyargs, *args.args]
+    without = [None] * (len(positional) - len(args.defaults))
+    yield from zip((a.arg for a in positional), [*without, *args.defaults], strict=True)
+    yield from zip((a.arg for a in args.kwonlyargs), args.kw_defaults, strict=True)
+    yield from ((a.arg, None) for a in (args.vararg, args.kwarg) if a is not None)
 
 
-def fence(solution: Path, *directories: Path) -> None:
-    """From now on code of ``solution`` (a file or a package) cannot open files below these."""
-    global _installed
-    _solutions.add(str(solution))
-    _fenced.update(str(directory.resolve()) + "/" for directory in directories)
-    if not _installed:
-        sys.addaudithook(_audit)  # cannot be removed; costs nothing but on "open"
-        _installed = True
-
-
-def unfence() -> None:
-    """Forget solutions and directories: a new session begins."""
-    _solutions.clear()
-    _fenced.clear()
-
-
-def _audit(event: str, args: tuple[Any, ...]) -> None:
-    if event != "open" or not _solutions or not isinstance(args[0], str) or not _from_solution():
-        return
-    path = str(Path(args[0]).resolve())
-    if any(path.startswith(directory) for directory in _fenced):
-        raise Forbidden(f"opening {Path(path).name} is not allowed: it belongs to the grader")
-
-
-def _from_solution() -> bool:
-    """Whether solution code is on the stack."""
-    frame = sys._getframe(2)
-    while frame is not None:
-        name = frame.f_code.co_filename
-        if any(name == s or name.startswith(s + "/") for s in _solutions):
-            return True
-        frame = frame.f_back  # type: ignore[assignment]
-    return False
+def _member(node: ast.expr) -> tuple[ast.expr | None, str]:
+    """The object and the name of an access to a member, however it is written."""
+    match node:
+        case ast.Attribute(value=base, attr=name):
+            return base, name
+        case ast.Call(func=ast.Name(id="getattr"), args=[base, ast.Constant(value=name), *_]):
+            return base, str(name)
+        case ast.Subscript(value=ast.Attribute(value=base, attr="__dict__"), slice=index):
+            pass
+        case ast.Subscript(value=ast.Call(func=ast.Name(id="vars"), args=[base]), slice=index):
+            pass
+        case _:
+            return None, ""
+    return (base, str(index.value)) if isinstance(index, ast.Constant) else (None, "")

@@ -52,8 +52,10 @@ def mismatch(module: ModuleType, wanted: tuple[Name, ...]) -> str:
     for name in wanted:
         value: Any = module
         for part in name.path.split("."):
-            value = inspect.getattr_static(value, part, _UNSET) if value is not module else (
-                vars(module).get(part, _UNSET)
+            value = (
+                inspect.getattr_static(value, part, _UNSET)
+                if value is not module
+                else (vars(module).get(part, _UNSET))
             )
             if value is _UNSET:
                 return f"{name.path} is missing; the stub has {name.shown} in line {name.line}"

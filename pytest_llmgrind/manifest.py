@@ -183,7 +183,9 @@ class Reader:
         for number, table in enumerate(tables, start=1):
             yield self.build(cls, table, f"{key} {number}")
 
-    def build(self, cls: type, table: Any, where: str, given: Mapping[str, Any] | None = None) -> Any:
+    def build(
+        self, cls: type, table: Any, where: str, given: Mapping[str, Any] | None = None
+    ) -> Any:
         given = given or {}
         if not isinstance(table, dict):
             raise self.fail(where, f"wanted a table, got {_kind(table)}")

@@ -26,7 +26,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--entrants", metavar="DIR", help="rank every <DIR>/<name>/ on the board too")
     group.addoption("--leaderboard-json", metavar="FILE", help="write the leaderboard to FILE")
     group.addoption("--show-hidden", action="store_true", help="for authors: full tracebacks")
-    parser.addini("llmgrind_solutions", "directory of your solutions", default="solutions")
+    parser.addini(
+        "llmgrind_solutions", "directory of your solutions (default: beside challenges)", default=""
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -35,8 +37,8 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "gpu: needs one GPU")
     config.addinivalue_line("markers", "multi_gpu: needs two GPUs or more")
     config.addinivalue_line("markers", "slow: takes minutes; runs under -m slow or --slow")
-    if any(argument.endswith((".md", ".py", ".toml")) for argument in config.args):
-        from pytest_llmgrind.collect import meant
+    if any(_concerns_challenges(argument, config) for argument in config.args):
+        from pytest_llmgrind.arguments import meant
 
         config.args[:] = [meant(argument, config) for argument in config.args]
     if _has_suite(config):
@@ -109,7 +111,7 @@ class Front:
             tiers.settle(session)
 
     def _add_crash(self, report: Any) -> None:
-        from pytest_llmgrind.grading import crashed
+        from pytest_llmgrind.outcomes import crashed
 
         data = crashed(self.config, report.nodeid)
         if data is not None:
@@ -118,6 +120,12 @@ class Front:
 
 def _has_suite(config: pytest.Config) -> bool:
     return any(config.rootpath.glob("challenges/*/challenge.toml"))
+
+
+def _concerns_challenges(argument: str, config: pytest.Config) -> bool:
+    path = config.invocation_params.dir / argument.partition("::")[0]
+    places = (path, *list(path.parents)[:3])
+    return any((p / "challenge.toml").is_file() or (p / "challenges").is_dir() for p in places)
 
 
 def _may_be_ours(directory: Path) -> bool:

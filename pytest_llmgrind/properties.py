@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import hypothesis
@@ -43,7 +44,8 @@ def given(*, max_examples: int = 40, **strategies: Any) -> Callable[[Test], Test
                 raise Unfinished from error
             except BaseException as error:
                 drawn = {name: arguments[name] for name in strategies}
-                error.llmgrind_drawn = drawn  # type: ignore[attr-defined]
+                with suppress(Exception):  # an exception of a learner's own may take no attribute
+                    error.llmgrind_drawn = drawn  # type: ignore[attr-defined]
                 raise
 
         drawing: Test = settings(hypothesis.given(**strategies)(remembering))

@@ -5,22 +5,48 @@ Nothing else of a traceback is ever shown: no hidden line, no expected value, no
 
 from __future__ import annotations
 
+import linecache
+import sys
+import threading
+import traceback
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
+import hypothesis.errors
 import pytest
 
+from pytest_llmgrind import plain
 from pytest_llmgrind import spec as specs
-from pytest_llmgrind.check import RuleBroken
+from pytest_llmgrind.check import Misused, RuleBroken
 from pytest_llmgrind.guard import Forbidden
 from pytest_llmgrind.manifest import Manifest
 from pytest_llmgrind.properties import Unfinished
-from pytest_llmgrind.solution import Candidate, SolutionError
+from pytest_llmgrind.solution import Candidate, ChallengeBroken, SolutionError
 from pytest_llmgrind.timeout import TimedOut
 
 FRAMES = 3
+GRADERS_FAULT = (
+    Misused,
+    ChallengeBroken,
+    pytest.FixtureLookupError,
+    hypothesis.errors.InvalidArgument,
+    hypothesis.errors.Unsatisfiable,
+    hypothesis.errors.FailedHealthCheck,
+)
+TELLING = (TypeError, AttributeError, ValueError, IndexError)
+"""Exceptions of a hidden test whose text tells what came back, and never what was wanted."""
+
 Excinfo = pytest.ExceptionInfo[BaseException]
+
+
+@dataclass(frozen=True)
+class Frame:
+    """A line of the learner's own code that took part."""
+
+    path: Path
+    line: int
+    function: str
 
 
 @dataclass(frozen=True)
@@ -29,74 +55,131 @@ class Failure:
 
     outcome: str
     saw: str
-    frames: tuple[str, ...] = ()
+    frames: tuple[Frame, ...] = ()
+    blocks: bool = False
+    """Nothing of the challenge can be graded: what is said once holds for all its tests."""
 
 
-def classify(excinfo: Excinfo, candidate: Candidate) -> Failure:
+def classify(error: BaseException, candidate: Candidate) -> Failure:
     """What an exception that ended a hidden test means for the learner."""
-    error = excinfo.value
-    if isinstance(error, Unfinished) and error.__cause__ is not None:
-        error = error.__cause__
-    frames = _frames_of(error, candidate)
+    if isinstance(error, Unfinished):
+        error = _raised(error)
+    frames = frames_of(error, candidate)
     if isinstance(error, SolutionError):
-        return Failure("blocked", str(error))
+        timed_out = isinstance(error.__cause__, TimedOut)
+        return Failure("timed out" if timed_out else "blocked", str(error), frames, blocks=True)
     if isinstance(error, RuleBroken):
-        cause = error.__cause__ or error.__context__
-        return Failure("failed", error.saw, _frames_of(cause, candidate))
+        return Failure("failed", error.saw, frames)
     if type(error).__name__ == "OverBudget":
         return Failure("over budget", str(getattr(error, "saw", error)))
     if isinstance(error, TimedOut):
-        return Failure("timed out", f"{error} (timeout in challenge.toml)", frames)
-    if isinstance(error, pytest.fail.Exception):
-        return Failure("failed", str(error), frames)
-    if isinstance(error, Forbidden):
-        return Failure("failed", str(error), frames)
+        return Failure("timed out", f"{_example(error)}{error}", frames)
     if isinstance(error, NotImplementedError) and frames:
-        return Failure("todo", str(error) or "not implemented", frames)
-    what = f"{type(error).__name__}: {_line(error)}" if str(error) else type(error).__name__
-    if frames:
-        return Failure("failed", f"{_example(error)}raised {what}", frames)
-    return Failure("failed", f"{_example(error)}what came back cannot be used: {_bare(error)}")
+        return Failure("todo", plain.message_of(error) or "not implemented", frames)
+    return Failure("failed", _example(error) + _what(error, bool(frames)), frames)
 
 
-def render(
-    failure: Failure, manifest: Manifest, rule_id: str, *, start: Path, looks_like: str = ""
-) -> str:
-    """The failure text of design §4; paths are relative to ``start`` where that is shorter."""
-    spec = shown(manifest.spec, start)
-    if failure.outcome == "blocked":
-        return "\n".join(
-            [f"{manifest.id}  cannot be graded", *_indent("saw    ", failure.saw), f"  read   {spec}"]
-        )
-    rule = specs.load(manifest.spec).rule(rule_id)
-    lines = [f"{rule.id}  {rule.sentence}" if rule else f"{manifest.id}  {rule_id}".rstrip()]
-    lines += _indent("saw    ", failure.saw)
-    if looks_like:
-        lines.append(f"  looks like   {looks_like}")
-    lines.append(f"  read   {spec}{rule.anchor if rule else ''}")
-    if failure.frames:
-        lines += ["", *failure.frames]
-    return "\n".join(lines)
+def _what(error: BaseException, own: bool) -> str:
+    if isinstance(error, GRADERS_FAULT):
+        return f"nothing of yours: this challenge has a mistake ({_fault(error)})"
+    if isinstance(error, hypothesis.errors.Flaky):
+        return _unsteady(error)
+    if isinstance(error, Forbidden | pytest.fail.Exception):
+        return plain.message_of(error)
+    if own:
+        return f"raised {plain.text_of(error)}"
+    told = plain.text_of(error) if isinstance(error, TELLING) else type(error).__name__
+    return f"what came back cannot be used: {told}"
 
 
-def own_excinfo(excinfo: Excinfo, candidate: Candidate) -> Excinfo | None:
+def _fault(error: BaseException) -> str:
+    if isinstance(error, pytest.FixtureLookupError):
+        return f"its test asks for a fixture {error.argname!r}"
+    return plain.message_of(error)
+
+
+def _unsteady(error: BaseException) -> str:
+    """Hypothesis ran the same example again and saw something else."""
+    seen = next((e for e in getattr(error, "exceptions", ()) if isinstance(e, RuleBroken)), None)
+    first = f"{seen.saw}; " if seen else ""
+    return f"{first}run again with the same input, it gave another result"
+
+
+def frames_of(error: BaseException, candidate: Candidate) -> tuple[Frame, ...]:
+    """The learner's own frames, outermost first."""
+    return tuple(
+        Frame(Path(frame.f_code.co_filename), line, frame.f_code.co_name)
+        for frame, line in traceback.walk_tb(_raised(error).__traceback__)
+        if candidate.owns(frame.f_code.co_filename)
+    )
+
+
+def frames_now(candidate: Candidate) -> tuple[Frame, ...]:
+    """Where the learner's code is at this moment in the main thread; asked from another one."""
+    frame = sys._current_frames().get(threading.main_thread().ident or 0)
+    own = [
+        Frame(Path(frame.f_code.co_filename), line, frame.f_code.co_name)
+        for frame, line in traceback.walk_stack(frame)
+        if candidate.owns(frame.f_code.co_filename)
+    ]
+    return tuple(reversed(own))
+
+
+def own_excinfo(error: BaseException, candidate: Candidate) -> Excinfo | None:
     """The exception with the learner's frames alone: what a debugger may walk. None without any."""
-    error = excinfo.value
-    if isinstance(error, Unfinished) and error.__cause__ is not None:
-        error = error.__cause__
+    error = _raised(error)
     own, tb = [], error.__traceback__
     while tb is not None:
         if candidate.owns(tb.tb_frame.f_code.co_filename):
             own.append(tb)
         tb = tb.tb_next
-    if not own:
-        return None
     chain: TracebackType | None = None
     for tb in reversed(own):
         chain = TracebackType(chain, tb.tb_frame, tb.tb_lasti, tb.tb_lineno)
-    error = error.with_traceback(chain)
+    if chain is None:
+        return None
     error.__cause__ = error.__context__ = None
-    return pytest.ExceptionInfo.from_exception(error)
+    return pytest.ExceptionInfo.from_exception(error.with_traceback(chain))
+
+
+def _raised(error: BaseException) -> BaseException:
+    """What the learner's code raised, where that was made a verdict."""
+    if isinstance(error, SolutionError | RuleBroken | Unfinished):
+        return error.__cause__ or error
+    return error
+
+
+# -- as text ----------------------------------------------------------------------------------
+
+
+def render(
+    failure: Failure, manifest: Manifest, rule_id: str, *, start: Path, looks_like: str = ""
+) -> str:
+    """The failure text of design §4; paths are relative to ``start`` where they lie below it."""
+    spec = shown(manifest.spec, start)
+    rule = specs.load(manifest.spec).rule(rule_id)
+    if failure.blocks:
+        lines = [f"{manifest.id}  cannot be graded"]
+    else:
+        lines = [f"{rule.id}  {rule.sentence}" if rule else f"{manifest.id}  {rule_id}".rstrip()]
+    lines += _labelled("saw    ", failure.saw)
+    if looks_like:
+        lines.append(f"  looks like   {looks_like}")
+    lines.append(f"  read   {spec}{rule.anchor if rule and not failure.blocks else ''}")
+    if failure.frames:
+        lines += ["", *frame_lines(failure.frames, start)]
+    return "\n".join(lines)
+
+
+def frame_lines(frames: tuple[Frame, ...], start: Path) -> list[str]:
+    """The last frames, two lines each: where, and the line itself."""
+    lines = []
+    for frame in frames[-FRAMES:]:
+        linecache.checkcache(str(frame.path))
+        source = plain.line(linecache.getline(str(frame.path), frame.line), 160)
+        lines += [f"  {shown(frame.path, start)}:{frame.line}: in {frame.function}"]
+        lines += [f"      {source}"] if source else []
+    return lines
 
 
 def shown(path: Path, start: Path) -> str:
@@ -104,39 +187,13 @@ def shown(path: Path, start: Path) -> str:
     return str(path.relative_to(start)) if path.is_relative_to(start) else str(path)
 
 
-def _frames_of(error: BaseException | None, candidate: Candidate) -> tuple[str, ...]:
-    if error is None or error.__traceback__ is None:
-        return ()
-    entries = pytest.ExceptionInfo.from_exception(error).traceback
-    own = [entry for entry in entries if candidate.owns(str(entry.path))]
-    lines: list[str] = []
-    for entry in own[-FRAMES:]:
-        where = shown(Path(entry.path), candidate.home.parent.parent)
-        lines += [f"  {where}:{entry.lineno + 1}: in {entry.name}", f"      {_source(entry)}"]
-    return tuple(lines)
-
-
-def _source(entry: pytest.TracebackEntry) -> str:  # type: ignore[name-defined]
-    return str(entry.statement).strip().split("\n")[0]
-
-
-def _line(error: BaseException) -> str:
-    text = " ".join("".join(c if c.isprintable() else " " for c in str(error)).split())
-    return text if len(text) <= 300 else text[:297] + "..."
-
-
-def _bare(error: BaseException) -> str:
-    """Without the text of an AssertionError: pytest writes both sides into it."""
-    name = type(error).__name__
-    return name if isinstance(error, AssertionError) else f"{name}: {_line(error)}"
+def _labelled(label: str, text: str) -> list[str]:
+    first, *rest = plain.lines(text)
+    return [f"  {label}{first}", *(f"         {line}" for line in rest)]
 
 
 def _example(error: BaseException) -> str:
     """The arguments that Hypothesis drew (see ``properties.given``)."""
-    drawn = [f"{k}={v!r}"[:60] for k, v in getattr(error, "llmgrind_drawn", {}).items()]
-    return f"{', '.join(drawn)}: " if drawn else ""
-
-
-def _indent(label: str, text: str) -> list[str]:
-    first, *rest = text.split("\n")
-    return [f"  {label}{first}", *(f"         {line}" for line in rest)]
+    drawn = getattr(error, "llmgrind_drawn", {})
+    shown = [f"{name}={plain.repr_of(value, 60)}" for name, value in drawn.items()]
+    return f"{', '.join(shown)}: " if shown else ""

@@ -1,0 +1,149 @@
+"""What became of a graded test: its word, its text, and what its report carries to the terminal."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pytest_llmgrind import manifest as manifests
+from pytest_llmgrind import redact, tiers
+from pytest_llmgrind.budget import MEASURED
+from pytest_llmgrind.candidates import Candidates
+from pytest_llmgrind.check import RuleBroken
+from pytest_llmgrind.collect import Stage
+from pytest_llmgrind.diagnose import Diagnosis
+from pytest_llmgrind.manifest import Manifest
+from pytest_llmgrind.redact import Failure
+from pytest_llmgrind.rules import rule_of
+from pytest_llmgrind.timeout import TimedOut
+
+NOTES = pytest.StashKey[list[str]]()
+WORDS = {
+    "todo": ("todo", "t", "TODO", "yellow"),
+    "over budget": ("failed", "B", "OVER BUDGET", "red"),
+    "timed out": ("failed", "T", "TIMED OUT", "red"),
+    "blocked": ("failed", "F", "CANNOT BE GRADED", "red"),
+    "no hardware": ("failed", "F", "NO HARDWARE", "red"),
+    "failed": ("failed", "F", "FAILED", "red"),
+}
+"""Of each outcome that counts as failed: pytest's category, letter, word and colour."""
+
+
+@dataclass(frozen=True)
+class Describer:
+    """Writes reports of graded tests: a text for people, builtins for the board."""
+
+    config: pytest.Config
+    candidates: Candidates
+    diagnosis: Diagnosis
+
+    def describe(self, report: Any, item: pytest.Item, stage: Stage, call: Any) -> None:
+        """Replace the text of a report and add ``report.llmgrind``."""
+        failure = Failure("passed", "")
+        if report.skipped:
+            failure = self._skipped(report, item, stage)
+        elif report.failed and call.excinfo is not None:
+            failure = self._failed(report, item, stage, call)
+        manifest, candidate = stage.challenge, self.candidates.of(stage.challenge)
+        report.llmgrind = {  # builtins only: anything else ends an xdist run
+            "challenge": manifest.id,
+            "root": str(manifest.root),
+            "stage": stage.stage.name,
+            "rule": rule_of(item),
+            "outcome": failure.outcome,
+            "saw": failure.saw,
+            "blocks": failure.blocks or failure.outcome == "no hardware",
+            "budget": item.stash.get(MEASURED, None),
+            "notes": _notes(report, item),
+            "solution": redact.shown(candidate.home, self.start),
+            "is_stub": candidate.is_stub,
+            "in_play": self.candidates.in_play(manifest),
+        }
+
+    @property
+    def start(self) -> Path:
+        """What paths are shown relative to: where pytest was called."""
+        return self.config.invocation_params.dir
+
+    def _skipped(self, report: Any, item: pytest.Item, stage: Stage) -> Failure:
+        reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+        word = "no hardware" if tiers.LACKING in item.stash else "skipped"
+        report.longrepr = (str(stage.challenge.root.parent), None, reason)
+        return Failure(word, reason)
+
+    def _failed(self, report: Any, item: pytest.Item, stage: Stage, call: Any) -> Failure:
+        manifest, candidate = stage.challenge, self.candidates.of(stage.challenge)
+        error = call.excinfo.value
+        if isinstance(error, tiers.NoHardware):
+            report.longrepr = f"{manifest.id}  {error}"
+            return Failure("no hardware", str(error))
+        failure = redact.classify(error, candidate)
+        if failure.outcome == "todo" and not self.candidates.in_play(manifest):
+            report.outcome = "skipped"
+            reason = f"Skipped: not begun: llmgrind start {manifest.id}"
+            report.longrepr = (str(manifest.root), 0, reason)
+        elif not self.config.getoption("show_hidden"):
+            looks_like = self._looks_like(item, error, manifest)
+            report.longrepr = redact.render(
+                failure, manifest, rule_of(item), start=self.start, looks_like=looks_like
+            )
+            call.excinfo = redact.own_excinfo(error, candidate)
+        return failure
+
+    def _looks_like(self, item: pytest.Item, error: BaseException, manifest: Manifest) -> str:
+        if not isinstance(error, RuleBroken) or not isinstance(item, pytest.Function):
+            return ""
+        try:
+            return self.diagnosis.looks_like(item, error, manifest, rule_of(item))
+        except TimedOut:  # of a planted bug
+            return ""
+
+
+def status_of(report: Any) -> tuple[str, str, tuple[str, dict[str, bool]]] | None:
+    """Category, letter and word of a failed report; None where pytest's own will do.
+
+    What was said at the first test of a challenge is not said again at the others: they get a
+    category of their own, which pytest counts and does not print.
+    """
+    data = getattr(report, "llmgrind", None)
+    if data is None or not report.failed:
+        return None
+    category, letter, word, colour = WORDS[data["outcome"]]
+    if data.get("repeat"):
+        category, letter, colour = data["outcome"], letter.lower(), "yellow"
+    return category, letter, (word, {colour: True})
+
+
+def crashed(config: pytest.Config, nodeid: str) -> dict[str, Any] | None:
+    """What a report holds for a test of ours whose worker died under it."""
+    path = config.rootpath / nodeid.partition("::")[0]
+    try:
+        manifest = manifests.load(path.parent.parent)
+    except manifests.ManifestError:
+        return None
+    stage = manifest.stage_at(path)
+    return {
+        "challenge": manifest.id,
+        "root": str(manifest.root),
+        "stage": stage.name if stage else "",
+        "rule": "",
+        "outcome": "failed",
+        "saw": "the process that ran this test died",
+        "blocks": False,
+        "budget": None,
+        "notes": [],
+        "solution": "",
+        "is_stub": False,
+        "in_play": True,
+    }
+
+
+def _notes(report: Any, item: pytest.Item) -> list[str]:
+    noted: list[str] = item.stash.setdefault(NOTES, [])
+    notes = list(dict.fromkeys(noted))
+    if any(name.startswith("Captured std") and "call" in name for name, _ in report.sections):
+        notes.append("printed")
+    return notes
