@@ -23,6 +23,7 @@ from pytest_llmgrind import manifest as manifests
 from pytest_llmgrind import solution as solutions
 from pytest_llmgrind.manifest import Manifest, ManifestError
 from pytest_llmgrind.report import json
+from pytest_llmgrind.report.words import clean
 from pytest_llmgrind.standing import Outside
 from pytest_llmgrind.verdicts import by_challenge, is_in_play
 
@@ -52,17 +53,18 @@ def grade_all(
     config: pytest.Config, grading: Grading, directory: str, terminal: Any
 ) -> tuple[list[Outside], list[str]]:
     """Run every entrant of ``directory``; what they reached, and remarks of one line each."""
-    path = (config.invocation_params.dir / directory).resolve()
-    entrants, remarks = find(path, in_play(grading.results), but=grading.directory)
+    start = config.invocation_params.dir
+    entrants, remarks = find(start / directory, in_play(grading.results), but=grading.directory)
     tell = _teller(terminal)
     reached: list[Outside] = []
-    try:
-        for number, entrant in enumerate(entrants, start=1):
-            tell(f"grading {entrant.name}, {number} of {len(entrants)}")
-            reached += grade(entrant, arguments(config), cwd=config.invocation_params.dir)
-    except KeyboardInterrupt:
-        left = ", ".join(entrant.name for entrant in entrants[number - 1 :])
-        remarks.append(f"--entrants: interrupted; not graded: {left}")
+    for number, entrant in enumerate(entrants, start=1):
+        tell(f"grading {clean(entrant.name)}, {number} of {len(entrants)}")
+        try:
+            reached += grade(entrant, arguments(config), cwd=start)
+        except KeyboardInterrupt:
+            left = ", ".join(clean(entrant.name) for entrant in entrants[number - 1 :])
+            remarks.append(f"--entrants: interrupted; not graded: {left}")
+            break
     tell("")
     return reached, remarks
 
@@ -83,17 +85,20 @@ def find(
     directory: Path, challenges: Sequence[Manifest], *, but: Path
 ) -> tuple[list[Entrant], list[str]]:
     """The entrants of ``directory`` that have something to grade; ``but`` is your own."""
+    shown = clean(str(directory))
     if not directory.is_dir():
-        return [], [f"--entrants: there is no directory {directory}"]
+        return [], [f"--entrants: there is no directory {shown}"]
     homes = [home for home in sorted(directory.iterdir()) if home.is_dir()]
     homes = [home for home in homes if home.name[0] not in "._" and home.resolve() != but.resolve()]
     if not homes:
-        return [], [f"--entrants: {directory} holds no directory of solutions"]
+        return [], [f"--entrants: {shown} holds no directory of solutions"]
+    if not challenges:
+        return [], ["--entrants: no challenge is in play; name one: pytest challenges/<id>"]
     entrants = [Entrant(directory=home, challenges=_with_file(home, challenges)) for home in homes]
     entrants = [entrant for entrant in entrants if entrant.challenges]
-    if challenges and not entrants:
+    if not entrants:
         ids = ", ".join(manifest.id for manifest in challenges)
-        return [], [f"--entrants: nobody in {directory} has a file for {ids}"]
+        return [], [f"--entrants: nobody in {shown} has a file for {ids}"]
     return entrants, []
 
 
@@ -108,10 +113,11 @@ def grade(
         command = [sys.executable, "-m", "pytest", *options, *own, *paths]
         reason = _run(command, cwd=cwd, limit_s=limit_s * len(paths))
         found: Mapping[str, Mapping[str, Any]] = {}
-        try:
-            found = json.read(file)
-        except ValueError as error:
-            reason = reason or f"no result: its leaderboard {error}"
+        if file.exists():
+            try:
+                found = json.read(file)
+            except ValueError as error:
+                reason = f"no result: its leaderboard: {error}"
     for manifest in entrant.challenges:
         yield _outside(entrant.name, manifest, found.get(manifest.id), reason)
 
@@ -149,12 +155,13 @@ def _run(command: Sequence[str], *, cwd: Path, limit_s: float) -> str:
     try:
         code = process.wait(limit_s)
     except subprocess.TimeoutExpired:
-        return f"no result: it took more than {limit_s:g} s"
+        return f"no result: not done after {limit_s:g} s"
     finally:
         _end(process)
     if code < 0:
-        return f"no result: its process died of {signal.Signals(-code).name}"
-    return "" if code in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED) else f"exit code {code}"
+        return f"its process died of {signal.Signals(-code).name}"
+    done = code in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED)
+    return "" if done else f"pytest ended with exit code {code}"
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
@@ -176,18 +183,19 @@ def _outside(
 ) -> Outside:
     """Read with care: the file was written by a process that ran other people's code."""
     if found is None:
-        return Outside(name=name, challenge=manifest.id, reason=reason or "no result")
+        ended = "no result: its process ended before its tests did"
+        return Outside(name=name, challenge=manifest.id, reason=reason or ended)
     try:
         budgets = {str(b["name"]): b for b in found["budgets"]}
         return Outside(
             name=name,
             challenge=manifest.id,
             kept=len(found["rules"]["kept"]),
-            stages=sum(stage["word"] in ("ok", "skipped") for stage in found["stages"]),
+            stages=sum(stage["word"] == "ok" for stage in found["stages"]),
             figures={n: _number(b["figure"]) for n, b in budgets.items()},
             reference={n: _number(b["reference"]) for n, b in budgets.items()},
             baseline={n: _number(b["baseline"]) for n, b in budgets.items()},
-            reason=_blocked(found),
+            reason=reason or _blocked(found),
         )
     except (KeyError, TypeError, ValueError):
         return Outside(name=name, challenge=manifest.id, reason="no result: not a leaderboard")

@@ -66,7 +66,7 @@ def verdicts(manifest: Manifest, results: Sequence[Result]) -> dict[str, list[Ve
     """
     found: dict[str, dict[str, Verdict]] = {}
     for stage in manifest.stages:
-        tests = tests_of(manifest.root / stage.file)
+        tests = hidden_tests(manifest.root / stage.file)
         found[stage.name] = {
             name: Verdict(name=name, rule=rule, state=NOT_RUN) for name, rule in tests.items()
         }
@@ -76,7 +76,7 @@ def verdicts(manifest: Manifest, results: Sequence[Result]) -> dict[str, list[Ve
     return {name: list(tests.values()) for name, tests in found.items()}
 
 
-def tests_of(file: Path) -> dict[str, str]:
+def hidden_tests(file: Path) -> dict[str, str]:
     """The tests of a hidden file and the ids of their rules, from its text alone."""
     try:
         tree = ast.parse(file.read_text("utf-8"), str(file))

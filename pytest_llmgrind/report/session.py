@@ -50,17 +50,21 @@ class Leaderboard:
         if self.finished or self.config.option.collectonly:
             return
         self.finished = True
-        board = self.board(terminal)
+        board = self.board(exit_code, terminal)
         if terminal is not None and not board.is_empty:
             show(board, terminal)
         for complaint in self._written(board, exit_code):
             if terminal is not None:
                 terminal.write_line(complaint, red=True)
 
-    def board(self, terminal: Any) -> Board:
+    def board(self, exit_code: int, terminal: Any) -> Board:
+        """What this session graded, and what others reached where it was not interrupted."""
         outside: list[Outside] = []
         remarks: list[str] = []
-        if directory := self.config.getoption("entrants"):
+        directory = self.config.getoption("entrants")
+        if directory and exit_code == pytest.ExitCode.INTERRUPTED:
+            remarks.append("--entrants: not graded, since the run was interrupted")
+        elif directory and self.grading.results:
             from pytest_llmgrind import entrants
 
             outside, remarks = entrants.grade_all(self.config, self.grading, directory, terminal)
@@ -95,7 +99,7 @@ def show(board: Board, terminal: Any) -> None:
     from pytest_llmgrind.report.tables import Look
     from pytest_llmgrind.report.terminal import render
 
-    writer = terminal._tw
+    writer = terminal.config.get_terminal_writer()
     look = Look(
         width=writer.fullwidth,
         colour=writer.hasmarkup,
