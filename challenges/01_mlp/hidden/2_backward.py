@@ -1,0 +1,237 @@
+"""Stage 2: every gradient by hand."""
+
+import numpy as np
+
+from pytest_llmgrind import check, given, rule, st
+
+from .common import check_layers, data, named, network
+
+SEEDS = st.integers(0, 999)
+DTYPES = st.sampled_from([np.float32, np.float64])
+WIDTHS = st.lists(st.integers(1, 6), min_size=2, max_size=5).map(tuple)
+
+
+@rule("R7")
+@given(N=st.integers(1, 6), V=st.integers(1, 6), dtype=DTYPES, seed=SEEDS)
+def test_the_gradient_at_the_top_is_probability_minus_truth(
+    solution, reference, N, V, dtype, seed
+):
+    rng = np.random.default_rng(seed)
+    logits, labels = rng.normal(size=(N, V)).astype(dtype), rng.integers(0, V, size=N)
+
+    saw = solution.cross_entropy_gradient(logits, labels)
+
+    check.close(saw, reference.cross_entropy_gradient(logits, labels), what="gradient", n=2 * V,
+                given=f"N={N}, V={V}, {np.dtype(dtype)}, seed {seed}")
+
+
+@rule("R7")
+@given(N=st.integers(1, 6), V=st.integers(1, 6), seed=SEEDS)
+def test_the_gradient_of_every_row_sums_to_nothing(solution, N, V, seed):
+    rng = np.random.default_rng(seed)
+    logits, labels = rng.normal(size=(N, V)) * 4, rng.integers(0, V, size=N)
+
+    saw = solution.cross_entropy_gradient(logits, labels)
+
+    check.array(saw, shape=(N, V), dtype=logits.dtype, what="gradient", given=f"N={N}, V={V}")
+    check.close(saw.sum(axis=1), np.zeros(N), what="sums of the rows", n=2 * V,
+                given=f"N={N}, V={V}, seed {seed}")
+
+
+@rule("R3")
+@given(size=st.sampled_from([90.0, 800.0, 1e30]), dtype=DTYPES)
+def test_large_logits_have_an_exact_gradient(solution, size, dtype):
+    logits = np.array([[0.0, size], [size, size]], dtype)
+
+    with np.errstate(over="raise", invalid="raise", divide="raise"):
+        try:
+            saw = solution.cross_entropy_gradient(logits, np.array([0, 1]))
+        except FloatingPointError as error:
+            check.that(False, saw=f"gradient: {error}", given=f"logits 0 and {size:g}")
+
+    want = np.array([[-0.5, 0.5], [0.25, -0.25]], dtype)
+    check.close(saw, want, what="gradient", n=2, given=f"logits 0 and {size:g}, {np.dtype(dtype)}")
+
+
+@rule("R8")
+@given(widths=WIDTHS, N=st.integers(1, 6), dtype=DTYPES, seed=SEEDS)
+def test_gradients_are_those_of_the_mean_loss(solution, reference, widths, N, dtype, seed):
+    params = network(seed, widths, dtype)
+    x, labels = data(seed, N, widths[0], widths[-1], dtype)
+    told = f"widths {widths}, N={N}, {np.dtype(dtype)}, seed {seed}"
+
+    loss, saw = solution.loss_and_gradients(params, x, labels)
+
+    want_loss, want = reference.loss_and_gradients(params, x, labels)
+    steps = 4 * (N + sum(widths)) * len(widths)
+    check.close(np.asarray(loss, dtype), np.asarray(want_loss, dtype), what="loss", n=steps, given=told)
+    check_layers(check, saw, want, what="the gradients", given=told, n=steps)
+
+
+@rule("R8")
+@given(widths=WIDTHS, N=st.integers(1, 4), seed=SEEDS)
+def test_a_small_move_changes_the_loss_as_the_gradient_says(solution, widths, N, seed):
+    params = network(seed, widths)
+    x, labels = data(seed, N, widths[0], widths[-1])
+    move = network(seed + 5_000, widths)
+    told = f"widths {widths}, N={N}, seed {seed}, central difference of 1e-5"
+
+    def loss_at(h):
+        moved = [{k: a[k] + h * b[k] for k in a} for a, b in zip(params, move, strict=True)]
+        return solution.cross_entropy(solution.forward(moved, x), labels)
+
+    _, gradients = solution.loss_and_gradients(params, x, labels)
+
+    check_layers(check, gradients, gradients, what="the gradients", given=told, n=1)
+    slope = sum(
+        float((a[k] * b[k]).sum()) for a, b in zip(gradients, move, strict=True) for k in ("w", "b")
+    )
+    want = (loss_at(1e-5) - loss_at(-1e-5)) / 2e-5
+    # The difference itself is off by rounding over 2e-5 and by the curvature: n stands for both.
+    check.close(slope, want, what="slope", n=10_000_000, scale=max(1.0, abs(want)), given=told)
+
+
+@rule("R9")
+@given(N=st.integers(1, 4), seed=SEEDS)
+def test_units_that_are_off_pass_nothing(solution, N, seed):
+    params = network(seed, (3, 4, 4, 2))
+    x, labels = data(seed, N, 3, 2)
+    params[1]["w"][:, 1], params[1]["b"][1] = 0.0, -1.0  # off for every example
+    params[1]["w"][:, 2], params[1]["b"][2] = 0.0, 0.0  # exactly at 0
+    told = f"widths (3, 4, 4, 2), N={N}, units 1 and 2 of the second hidden layer off, seed {seed}"
+
+    _, saw = solution.loss_and_gradients(params, x, labels)
+
+    check_layers(check, saw, params_like(saw, params), what="the gradients", given=told, n=1)
+    for unit, how in ((1, "below 0"), (2, "at 0")):
+        check.close(saw[1]["w"][:, unit].copy(), np.zeros(4), given=told,
+                    what=f"gradient of the weights into the unit {how}")
+        check.close(saw[2]["w"][unit].copy(), np.zeros(2), given=told,
+                    what=f"gradient of the weights out of the unit {how}")
+
+
+@rule("R9")
+@given(seed=SEEDS)
+def test_a_layer_is_masked_by_its_own_units(solution, reference, seed):
+    params = network(seed, (4, 5, 5, 5, 3))  # equal widths: a mask of another layer fits
+    x, labels = data(seed, 6, 4, 3)
+
+    _, saw = solution.loss_and_gradients(params, x, labels)
+
+    _, want = reference.loss_and_gradients(params, x, labels)
+    check_layers(check, saw, want, what="the gradients", n=200,
+                 given=f"three hidden layers of width 5, N=6, seed {seed}")
+
+
+@rule("R10")
+@given(N=st.integers(1, 5), times=st.integers(2, 4), seed=SEEDS)
+def test_examples_that_are_repeated_change_nothing(solution, N, times, seed):
+    params = network(seed, (3, 5, 4))
+    x, labels = data(seed, N, 3, 4)
+    told = f"every one of {N} examples {times} times, seed {seed}"
+
+    loss, gradients = solution.loss_and_gradients(params, x, labels)
+    again, saw = solution.loss_and_gradients(params, np.tile(x, (times, 1)), np.tile(labels, times))
+
+    check.close(again, float(loss), what="loss", n=100, given=told)
+    check_layers(check, saw, gradients, what="the gradients", n=200, given=told)
+
+
+@rule("R11")
+@given(widths=WIDTHS, N=st.integers(1, 4), seed=SEEDS)
+def test_all_products_come_from_the_function_that_was_passed_in(
+    solution, reference, widths, N, seed
+):
+    params = network(seed, widths)
+    x, labels = data(seed, N, widths[0], widths[-1])
+    told = f"a matmul that halves its results, widths {widths}, N={N}, seed {seed}"
+
+    def half(a, b):
+        return 0.5 * np.matmul(a, b)
+
+    loss, saw = solution.loss_and_gradients(params, x, labels, matmul=half)
+
+    want_loss, want = reference.loss_and_gradients(params, x, labels, matmul=half)
+    check.close(loss, want_loss, what="loss", n=400, given=told)
+    check_layers(check, saw, want, what="the gradients", n=400, given=told)
+
+
+@rule("R4")
+@given(dtype=DTYPES)
+def test_gradients_keep_the_dtype(solution, dtype):
+    params = network(2, (3, 4, 2), dtype)
+    x, labels = data(2, 3, 3, 2, dtype)
+    told = f"widths (3, 4, 2), N=3, {np.dtype(dtype)}"
+
+    loss, saw = solution.loss_and_gradients(params, x, labels)
+
+    check.that(isinstance(loss, float), saw=f"the loss is a {type(loss).__name__}", given=told)
+    check_layers(check, saw, params_like(saw, params), what="the gradients", given=told, n=1)
+
+
+@rule("R5")
+@given(seed=SEEDS)
+def test_the_backward_pass_changes_nothing(solution, seed):
+    params = network(seed, (3, 4, 4, 2))
+    x, labels = data(seed, 5, 3, 2)
+    logits = np.random.default_rng(seed).normal(size=(5, 2))
+
+    with check.unchanged(given=f"widths (3, 4, 4, 2), N=5, seed {seed}", x=x, labels=labels,
+                         logits=logits, **named(params)):
+        solution.loss_and_gradients(params, x, labels)
+        solution.cross_entropy_gradient(logits, labels)
+
+
+@rule("R6")
+def test_a_batch_that_does_not_fit_is_refused(solution):
+    params = network(1, (3, 4, 2))
+
+    check.raises(ValueError, solution.loss_and_gradients, params, np.ones((2, 5)), np.array([0, 1]),
+                 names="x", what="loss_and_gradients", given="x of width 5 for 3 inputs")
+    check.raises(ValueError, solution.loss_and_gradients, params, np.ones((2, 3)), np.array([0, 2]),
+                 names="labels", what="loss_and_gradients", given="label 2 of 2 classes")
+    check.raises(ValueError, solution.cross_entropy_gradient, np.zeros((2, 2)), np.array([0]),
+                 names="labels", what="cross_entropy_gradient", given="1 label for 2 rows")
+
+
+@rule("R12")
+def test_a_batch_takes_three_products_a_layer(count):
+    def products(impl, params, x, labels):
+        calls = []
+
+        def counting(a, b):
+            calls.append(1)
+            return np.matmul(a, b)
+
+        impl.loss_and_gradients(params, x, labels, matmul=counting)
+        return len(calls)
+
+    def inputs(rng):
+        seed = int(rng.integers(1_000))
+        return network(seed, (6,) * 9), *data(seed, 32, 6, 6)
+
+    count(products, inputs=inputs)
+
+
+@rule("R13")
+def test_a_batch_beats_its_examples_one_by_one(race, reference):
+    def inputs(rng):
+        seed = int(rng.integers(1_000_000))
+        return network(seed, (32, 64, 64, 10), np.float32), *data(seed, 64, 32, 10, np.float32)
+
+    def verify(result, params, x, labels):
+        want = reference.loss_and_gradients(params, x, labels)
+        check_layers(check, result[1], want[1], what="the gradients", n=2_000, given="a timed call")
+
+    race(lambda impl, *args: impl.loss_and_gradients(*args), inputs=inputs, verify=verify)
+
+
+def params_like(saw, params):
+    """What has the values of saw and the form of params: a comparison with it checks the form."""
+    if not isinstance(saw, list) or len(saw) != len(params):
+        return params
+    return [
+        {k: np.asarray(left[k]).astype(right[k].dtype).reshape(right[k].shape)
+         if k in left and np.size(left[k]) == right[k].size else right[k] for k in right}
+        for left, right in zip(saw, params, strict=True)
+    ]

@@ -1,0 +1,38 @@
+"""Random networks and data for all stages."""
+
+from __future__ import annotations
+
+import numpy as np
+
+
+def network(seed, widths, dtype=np.float64):
+    """Random layers whose biases are not zero."""
+    rng = np.random.default_rng(seed)
+    return [
+        {"w": rng.normal(size=(a, b)).astype(dtype), "b": rng.normal(size=b).astype(dtype)}
+        for a, b in zip(widths[:-1], widths[1:], strict=True)
+    ]
+
+
+def data(seed, N, C, V, dtype=np.float64):
+    """N random examples and their labels."""
+    rng = np.random.default_rng(seed + 1)
+    return rng.normal(size=(N, C)).astype(dtype), rng.integers(0, V, size=N)
+
+
+def named(params):
+    """The arrays of a network under names of their own, for check.unchanged."""
+    return {f"params_{i}_{name}": layer[name] for i, layer in enumerate(params) for name in layer}
+
+
+def check_layers(check, saw, want, *, what, given, n):
+    """A list of layers, each a dictionary of arrays like want's."""
+    check.that(isinstance(saw, list), saw=f"{what} is a {type(saw).__name__}, wanted a list",
+               given=given)
+    check.that(len(saw) == len(want), saw=f"{what} has {len(saw)} layers of {len(want)}", given=given)
+    for index, (left, right) in enumerate(zip(saw, want, strict=True)):
+        check.that(isinstance(left, dict) and sorted(left) == ["b", "w"],
+                   saw=f"layer {index} of {what} is no dictionary of w and b", given=given)
+        for name in ("w", "b"):
+            check.close(left[name], right[name], what=f"{name} of layer {index} of {what}",
+                        given=given, n=n)
