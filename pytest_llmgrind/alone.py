@@ -33,13 +33,8 @@ TURNSTILE, ROOM = 0, 1  # bytes of the lock file, each a lock of its own
 def register(config: pytest.Config) -> None:
     """Hold the lock around the tests of this process, if it is one of several."""
     path = lock_file(config)
-    if fcntl is None or path is None:
-        return
-    try:
-        room = Room(path)
-    except OSError as error:
-        raise pytest.UsageError(f"{path}: cannot be a lock file: {error.strerror}") from error
-    config.pluginmanager.register(Alone(config, room), "llmgrind-alone")
+    if fcntl is not None and path is not None:
+        config.pluginmanager.register(Alone(path, measuring(config)), "llmgrind-alone")
 
 
 def lock_file(config: pytest.Config) -> Path | None:
@@ -63,7 +58,6 @@ class Room:
     """
 
     def __init__(self, path: Path) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
         self._file = path.open("a+b")
 
     @contextmanager
@@ -98,24 +92,31 @@ class Room:
 class Alone:
     """The hooks of one process of a run that has several."""
 
-    def __init__(self, config: pytest.Config, room: Room) -> None:
-        self.room = room
-        self.measuring = measuring(config)
-        self.others_may_time = VARIABLE in os.environ
-        self.needed = False
+    def __init__(self, path: Path, measuring: bool) -> None:
+        self.path, self.measuring = path, measuring
+        self.room: Room | None = None
 
     def pytest_collection_finish(self, session: pytest.Session) -> None:
-        """Workers of one run collect the same tests, so each of them knows."""
+        """Workers of one run collect the same tests, so all of them take the lock or none does."""
         timed = self.measuring and any(map(is_timed, session.items))
-        self.needed = timed or self.others_may_time
+        if timed or VARIABLE in os.environ:
+            self.room = self._open()
+
+    def _open(self) -> Room:
+        try:
+            return Room(self.path)
+        except OSError as error:
+            text = f"{self.path}: cannot be a lock file: {error.strerror}"
+            raise pytest.UsageError(text) from error
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_protocol(self, item: pytest.Item) -> Generator[None, Any, Any]:
-        """Outside of everything else: a wait here is no time of the test."""
-        if not self.needed:
+        """Outside of everything else: to wait is no time of the test."""
+        if self.room is None:
             return (yield)
         with self.room.alone() if self.measuring and is_timed(item) else self.room.shared():
             return (yield)
 
     def pytest_unconfigure(self) -> None:
-        self.room.close()
+        if self.room is not None:
+            self.room.close()

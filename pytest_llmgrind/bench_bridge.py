@@ -130,15 +130,17 @@ def _fixtures(item: pytest.Item) -> list[str]:
 
 
 def _laps(nodeid: str, result: dict[str, Any]) -> Iterator[Any]:
-    """A benchmark for each contender; seconds are those of one call."""
+    """A benchmark for each lap: of a ``candidate``, or of a ``candidate[64]`` where sizes count."""
     test = nodeid.rpartition("::")[2]
-    for contender, loops, seconds in result["budget"].get("laps") or ():
+    for lap, loops, seconds in result["budget"].get("laps") or ():
+        contender, _, size = lap.rstrip("]").partition("[")
+        param = f"{contender}-{size}" if size else contender
         yield _benchmark(
-            name=_with(test, contender),
-            fullname=_with(nodeid, contender),
+            name=_with(test, param),
+            fullname=_with(nodeid, param),
             group=f"{result['challenge']} {test.removeprefix('test_')}",
-            param=contender,
-            params={"contender": contender},
+            param=param,
+            params={"contender": contender, "size": size},
             extra_info=_figures(result["budget"]),
             loops=loops,
             seconds=seconds,
@@ -162,9 +164,9 @@ def _placeholder() -> Any:
     return _benchmark(loops=1, seconds=[], has_error=True, **about)
 
 
-def _with(test: str, contender: str) -> str:
-    """``test_x[3]`` and ``yours`` as pytest writes parameters: ``test_x[3-yours]``."""
-    return f"{test[:-1]}-{contender}]" if test.endswith("]") else f"{test}[{contender}]"
+def _with(test: str, param: str) -> str:
+    """``test_x[3]`` and ``candidate`` as pytest writes parameters: ``test_x[3-candidate]``."""
+    return f"{test[:-1]}-{param}]" if test.endswith("]") else f"{test}[{param}]"
 
 
 def _about(result: dict[str, Any]) -> dict[str, Any]:
