@@ -6,13 +6,16 @@ was. It never tells the value that was wanted, except for shapes and dtypes, whi
 
 from __future__ import annotations
 
-import math
+import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NoReturn
 
 import numpy as np
 from _pytest.outcomes import Failed
+
+from pytest_llmgrind import arrays, plain
+from pytest_llmgrind.arrays import describe
 
 # ``pytest.fail.Exception`` by its importable name: a BaseException, so that a solution's
 # ``except Exception`` around a callable that a test passed in does not swallow a verdict.
@@ -44,13 +47,19 @@ def tolerance(dtype: Any, n: int = 1, scale: float = 1.0) -> float:
     """How far two right answers may lie apart: ``16 · n · eps(dtype) · scale``.
 
     ``n`` is the length of the longest chain of additions behind one element, ``scale`` the largest
-    magnitude that takes part. Rounding errors of n additions stay below ``n · eps · scale``
-    (Higham, Accuracy and Stability of Numerical Algorithms, 2nd ed., eq. 3.5 to first order).
+    magnitude that takes part. To first order the rounding errors of n additions stay below
+    ``n · eps / 2`` times the sum of the magnitudes (Higham, The Accuracy of Floating Point
+    Summation, 1993), whatever their order.
 
     >>> tolerance(np.float32, n=4)
     7.62939453125e-06
     """
-    return FACTOR * n * float(np.finfo(dtype).eps) * scale
+    eps = arrays.eps(dtype)
+    if eps is None:
+        raise Misused(f"check.close compares floating point, not {dtype}; use check.equal")
+    if n < 1 or not 0 < scale < float("inf"):
+        raise Misused(f"check.close: wanted n >= 1 and a scale above 0, got n={n}, scale={scale}")
+    return FACTOR * n * eps * scale
 
 
 def close(
@@ -65,37 +74,45 @@ def close(
 ) -> None:
     """``saw`` has the shape and dtype of ``want`` and lies within ``tolerance`` of it.
 
-    Where ``want`` is a Python float, any real number or 0-d array will do. With ``finite=False``
-    NaN and infinities have to stand where they stand in ``want``.
+    Where ``want`` is a number, any real number or 0-d array will do. With ``finite=False`` NaN and
+    infinities have to stand where they stand in ``want``.
     """
-    if isinstance(want, (int, float)):
-        saw, want = _number(saw, what, given), np.float64(want)
+    if isinstance(want, (int, float, np.floating)) and not isinstance(want, bool):
+        dtype = want.dtype if isinstance(want, np.floating) else np.float64
+        left, right = _number(saw, what, given, finite), np.asarray(want, dtype=np.float64)
+    elif arrays.is_array(want):
+        dtype = want.dtype
+        array(saw, shape=want.shape, dtype=dtype, what=what, given=given, finite=finite)
+        left, right = arrays.as_numpy(saw), arrays.as_numpy(want)
     else:
-        array(saw, shape=want.shape, dtype=want.dtype, what=what, given=given, finite=finite)
-    left, right = _numpy(saw), _numpy(want)
-    if left.size == 0:
-        return
-    limit = tolerance(right.dtype, n, _scale(right) if scale is None else scale)
-    off = _distance(left, right)
+        raise Misused(f"check.close: wanted a float or an array of floats, got {describe(want)}")
+    limit = tolerance(dtype, n, arrays.scale(right) if scale is None else scale)
+    off = arrays.distance(left, right)
     wrong = off > limit
     if wrong.any():
-        _broken(given, what, _worst(off, wrong), value=saw, want=want)
+        _broken(given, what, arrays.how_far(off, wrong), value=saw, want=want)
 
 
-def equal(saw: Any, want: Any, *, what: str, given: str = "") -> None:
-    """``saw`` is exactly ``want``: numbers, texts, bytes, sequences of them, integer arrays."""
-    if isinstance(want, np.ndarray):
+def equal(saw: Any, want: Any, *, what: str, given: str = "", moved: bool = False) -> None:
+    """``saw`` is exactly ``want``: ints, bools, texts, bytes, None, and containers of them.
+
+    Floating point is refused, since two right programs round differently. With ``moved=True``,
+    for numbers that were moved and not computed, it is compared bit for bit.
+    """
+    if isinstance(want, np.ndarray) or arrays.is_tensor(want):
+        if arrays.eps(want.dtype) is not None and not moved:
+            raise Misused(f"check.equal: {want.dtype} is for check.close, or give moved=True")
         array(saw, shape=want.shape, dtype=want.dtype, what=what, given=given, finite=False)
-        differs = np.asarray(saw != want)
+        differs = ~arrays.identical(arrays.as_numpy(saw), arrays.as_numpy(want))
         if differs.any():
-            _broken(given, what, _first(differs), value=saw, want=want)
+            _broken(given, what, f"differed{arrays.count(differs)}", value=saw, want=want)
         return
-    if not _same_kind(saw, want):
-        _broken(given, what, f"is {_describe(saw)}, wanted {_kind(want)}", value=saw, want=want)
-    if isinstance(want, (list, tuple)):
-        _equal_items(list(saw), list(want), what, given)
+    _same_kind(saw, want, what, given, moved)
+    if isinstance(want, list | tuple | dict):
+        _equal_items(saw, want, what, given, moved)
     elif saw != want:
-        _broken(given, what, f"is {_short(saw)}, which is not right", value=saw, want=want)
+        text = f"came back as {plain.repr_of(saw)}, which is not right"
+        _broken(given, what, text, value=saw, want=want)
 
 
 def array(
@@ -108,15 +125,14 @@ def array(
     finite: bool = True,
 ) -> Any:
     """``saw`` is an array of that shape and dtype, without NaN or infinity; returns it."""
-    torch = "torch" in str(dtype)
-    if not hasattr(saw, "detach" if torch else "__array_interface__") or not hasattr(saw, "shape"):
-        wanted = "a torch tensor" if torch else "a NumPy array"
-        _broken(given, what, f"is {_describe(saw)}, wanted {wanted}", value=saw)
+    if wanted := arrays.not_a_plain_array(saw, torch=arrays.is_torch_dtype(dtype)):
+        _broken(given, what, f"came back as {describe(saw)}, wanted {wanted}", value=saw)
     if tuple(saw.shape) != tuple(shape):
-        _broken(given, what, f"has shape {tuple(saw.shape)}, wanted {tuple(shape)}", value=saw)
+        text = f"had shape {tuple(saw.shape)}, wanted {tuple(shape)}"
+        _broken(given, what, text, value=saw)
     if saw.dtype != dtype:
-        wanted = dtype if torch else np.dtype(dtype)
-        _broken(given, what, f"has dtype {saw.dtype}, wanted {wanted}", value=saw)
+        wanted = dtype if arrays.is_torch_dtype(dtype) else np.dtype(dtype)
+        _broken(given, what, f"had dtype {saw.dtype}, wanted {wanted}", value=saw)
     if finite:
         _finite(saw, what, given)
     return saw
@@ -127,7 +143,11 @@ def that(condition: Any, *, saw: str, given: str = "", value: Any = None) -> Non
 
     ``value`` is what the solution returned: evidence by which a planted bug is recognised.
     """
-    if not condition:
+    try:
+        holds = bool(condition)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise Misused(f"check.that: wanted a condition, got {describe(condition)}") from error
+    if not holds:
         raise RuleBroken(f"{given}: {saw}" if given else saw, where=given, value=value)
 
 
@@ -141,161 +161,132 @@ def raises(
     names: str = "",
     **kwargs: Any,
 ) -> None:
-    """``call(*args, **kwargs)`` raises ``error``; its text names the argument ``names``."""
+    """``call(*args, **kwargs)`` raises ``error``; its text names the argument ``names``.
+
+    ``what`` names the call. A solution that is not begun stays one: NotImplementedError passes.
+    """
     try:
         result = call(*args, **kwargs)
     except NotImplementedError:
         raise
     except error as raised:
-        if names and names not in str(raised):
-            text = f"raised {type(raised).__name__} without naming {names}: {_short(str(raised))}"
-            _broken(given, what, text, value=str(raised))
+        message = plain.message_of(raised, 2000)
+        if names and not re.search(rf"(?<!\w){re.escape(names)}(?!\w)", message):
+            text = f"raised {plain.text_of(raised)}, which does not name {names}"
+            _broken(given, what, text, value=message, cause=raised)
         return
     except Exception as raised:
-        text = f"raised {type(raised).__name__}, wanted {error.__name__}: {_short(str(raised))}"
-        _broken(given, what, text, value=str(raised))
-    _broken(given, what, f"returned {_describe(result)}, wanted {error.__name__}", value=result)
+        text = f"raised {plain.text_of(raised)}, wanted {error.__name__}"
+        _broken(given, what, text, value=text, cause=raised)
+    _broken(given, what, f"returned {describe(result)}, wanted {error.__name__}", value=result)
 
 
 @contextmanager
-def unchanged(*, given: str = "", **arrays: Any) -> Iterator[None]:
-    """None of the arrays differs after the block."""
-    before = {name: np.array(_numpy(value), copy=True) for name, value in arrays.items()}
+def unchanged(*, given: str = "", **inputs: Any) -> Iterator[None]:
+    """None of the inputs differs after the block: arrays, and containers of arrays; None is one."""
+    before = {name: np.array(array, copy=True) for name, array in arrays.named(inputs)}
     yield
-    for name, value in arrays.items():
-        after = _numpy(value)
-        if after.shape != before[name].shape or after.dtype != before[name].dtype:
-            _broken(given, f"the argument {name}", "has another shape or dtype after the call")
-        same = _identical(after, before[name])
-        if not same.all():
-            text = f"was modified by the call, first at index {_index(~same)}"
-            _broken(given, f"the argument {name}", text, value=after)
+    for name, after in arrays.named(inputs):
+        old, what = before.get(name), f"the argument {name}"
+        if old is None or after.shape != old.shape or after.dtype != old.dtype:
+            _broken(given, what, "had another shape or dtype after the call", value=after)
+        differs = ~arrays.identical(after, old)
+        if differs.any():
+            _broken(given, what, f"was modified by the call{arrays.count(differs)}", value=after)
 
 
-def _broken(given: str, what: str, text: str, *, value: Any = None, want: Any = None) -> NoReturn:
-    where = f"{given}: " if given else ""
-    raise RuleBroken(f"{where}{what} {text}", where=f"{where}{what}", value=value, want=want)
+def fresh(saw: Any, *, what: str, given: str = "", **inputs: Any) -> None:
+    """``saw`` stays as it is when the inputs are overwritten: it is no view of them.
+
+    The inputs are as before when this returns.
+    """
+    results = [("", array) for _, array in arrays.named({"": saw})]
+    before = [np.array(array, copy=True) for _, array in results]
+    for name, array in arrays.named(inputs):
+        kept = np.array(array, copy=True)
+        try:
+            array[...] = np.where(kept == 0, 1, 0).astype(array.dtype)
+            same = [arrays.identical(r, b).all() for (_, r), b in zip(results, before, strict=True)]
+        except ValueError as error:
+            raise Misused(f"check.fresh: the input {name} cannot be written: {error}") from error
+        finally:
+            if array.flags.writeable:
+                array[...] = kept
+        if not all(same):
+            text = f"shares memory with the argument {name}: writing to one changes the other"
+            _broken(given, what, text, value=before)
 
 
-def _number(saw: Any, what: str, given: str) -> Any:
-    try:
-        value = np.asarray(_numpy(saw), dtype=np.float64)
-    except (TypeError, ValueError):
-        value = np.zeros(1)
-    if value.ndim or isinstance(saw, (bool, str, list, tuple)):
-        _broken(given, what, f"is {_describe(saw)}, wanted a number", value=saw)
-    _finite(value, what, given)
+# -- rungs and words ----------------------------------------------------------------------------
+
+
+def _broken(
+    given: str,
+    what: str,
+    text: str,
+    *,
+    value: Any = None,
+    want: Any = None,
+    cause: Exception | None = None,
+) -> NoReturn:
+    where = f"{given}: {what}" if given else what
+    raise RuleBroken(f"{where} {text}", where=where, value=value, want=want) from cause
+
+
+def _number(saw: Any, what: str, given: str, finite: bool) -> Any:
+    value = arrays.real_number(saw)
+    if value is None:
+        _broken(given, what, f"came back as {describe(saw)}, wanted a number", value=saw)
+    if finite:
+        _finite(value, what, given)
     return value
 
 
-def _numpy(value: Any) -> Any:
-    """A torch tensor as an array, anything else as NumPy sees it."""
-    if hasattr(value, "detach"):
-        value = value.detach().cpu()
-        if str(value.dtype) == "torch.bfloat16":
-            value = value.float()
-        return value.numpy()
-    return np.asarray(value)
-
-
-def _scale(want: Any) -> float:
-    magnitudes = np.abs(want[np.isfinite(want)])
-    return max(1.0, float(magnitudes.max())) if magnitudes.size else 1.0
-
-
 def _finite(saw: Any, what: str, given: str) -> None:
-    values = _numpy(saw)
+    values = arrays.as_numpy(saw)
     if values.dtype.kind not in "fc":
         return
-    bad = ~np.isfinite(values)
-    if bad.any():
-        nan = int(np.isnan(values).sum())
-        kind = "NaN" if nan else "infinite values"
-        count = nan or int(bad.sum())
-        at = "" if values.ndim == 0 else f", first at index {_index(bad)}"
-        _broken(given, what, f"has {count} {kind} of {values.size}{at}", value=saw)
+    for name, bad in (("NaN", np.isnan(values)), ("infinity", np.isinf(values))):
+        if bad.any():
+            text = f"held {name}{arrays.count(bad)}" if values.ndim else f"came back as {values}"
+            _broken(given, what, text, value=saw)
 
 
-def _distance(left: Any, right: Any) -> Any:
-    """Elementwise distance; 0 where both are the same NaN or infinity, inf where only one is."""
-    left, right = (
-        v.astype(np.complex128 if v.dtype.kind == "c" else np.float64) for v in (left, right)
-    )
-    with np.errstate(all="ignore"):
-        off = np.abs(left - right)
-    odd = ~(np.isfinite(left) & np.isfinite(right))
-    return np.where(odd, np.where(_identical(left, right), 0.0, math.inf), off)
+def _same_kind(saw: Any, want: Any, what: str, given: str, moved: bool) -> None:
+    kind, accepted = _accepted(want)
+    if kind is None or (kind is float and not moved):
+        raise Misused(f"check.equal: {describe(want)} is not compared exactly; see check.close")
+    if not isinstance(saw, accepted) or (kind is int and isinstance(saw, bool)):
+        wanted = "None" if want is None else arrays.an(kind.__name__)
+        _broken(given, what, f"came back as {describe(saw)}, wanted {wanted}", value=saw, want=want)
 
 
-def _identical(left: Any, right: Any) -> Any:
-    same = np.asarray(left == right)
-    if left.dtype.kind in "fc":
-        same = same | (np.isnan(left) & np.isnan(right))
-    return same
+def _accepted(want: Any) -> tuple[type | None, tuple[type, ...]]:
+    """What kind of value is wanted, and the types that count as one."""
+    kinds: dict[type, tuple[type, ...]] = {
+        bool: (bool, np.bool_),
+        int: (int, np.integer),
+        float: (float, np.floating),
+        type(None): (type(None),),
+    }
+    kinds |= {kind: (kind,) for kind in (str, bytes, list, tuple, dict, set, frozenset)}
+    for kind, accepted in kinds.items():
+        if isinstance(want, accepted):
+            return kind, accepted
+    return None, ()
 
 
-def _worst(off: Any, wrong: Any) -> str:
-    if off.ndim == 0:
-        return f"is off by {float(off):.2g}"
-    at = tuple(int(i) for i in np.unravel_index(int(np.argmax(off)), off.shape))
-    count = f"{int(wrong.sum())} of {off.size} elements are wrong"
-    if math.isinf(float(off[at])):
-        return f"has NaN or infinity where it should not, or lacks it, at index {at}; {count}"
-    return f"off by {float(off[at]):.2g} at index {at}; {count}"
-
-
-def _first(differs: Any) -> str:
-    if differs.ndim == 0:
-        return "is not right"
-    count = f"{int(differs.sum())} of {differs.size} elements are wrong"
-    return f"wrong at index {_index(differs)}; {count}"
-
-
-def _index(mask: Any) -> tuple[int, ...]:
-    """The first True of a mask as plain ints."""
-    flat = int(np.argmax(mask))
-    return tuple(int(i) for i in np.unravel_index(flat, np.shape(mask)))
-
-
-def _same_kind(saw: Any, want: Any) -> bool:
-    if isinstance(want, bool):
-        return isinstance(saw, (bool, np.bool_))
-    if isinstance(want, int):
-        return isinstance(saw, (int, np.integer)) and not isinstance(saw, bool)
-    if isinstance(want, (list, tuple)):
-        return isinstance(saw, type(want))
-    return isinstance(saw, type(want))
-
-
-def _equal_items(saw: list[Any], want: list[Any], what: str, given: str) -> None:
+def _equal_items(saw: Any, want: Any, what: str, given: str, moved: bool) -> None:
     if len(saw) != len(want):
-        _broken(given, what, f"has {len(saw)} items, wanted {len(want)}", value=saw, want=want)
-    for index, (left, right) in enumerate(zip(saw, want, strict=True)):
-        if not _same_kind(left, right):
-            text = f"holds {_describe(left)} at index {index}, wanted {_kind(right)}"
+        text = f"had {len(saw)} items, wanted {len(want)}"
+        _broken(given, what, text, value=saw, want=want)
+    if isinstance(want, dict):
+        if saw.keys() != want.keys():
+            extra = next(iter(saw.keys() - want.keys()))
+            text = f"had the key {plain.repr_of(extra)}, which is not right"
             _broken(given, what, text, value=saw, want=want)
-        if isinstance(right, (list, tuple)):
-            _equal_items(list(left), list(right), f"{what}[{index}]", given)
-        elif left != right:
-            _broken(given, what, f"wrong at index {index}", value=saw, want=want)
-
-
-def _kind(value: Any) -> str:
-    name = type(value).__name__
-    return f"{'an' if name[0] in 'aeiou' else 'a'} {name}"
-
-
-def _describe(value: Any) -> str:
-    if value is None:
-        return "None"
-    if hasattr(value, "shape") and hasattr(value, "dtype"):
-        return f"an array of shape {tuple(value.shape)} and dtype {value.dtype}"
-    if isinstance(value, (bool, int, float, str, bytes)):
-        return f"{_kind(value)} ({_short(value)})"
-    return _kind(value)
-
-
-def _short(value: Any) -> str:
-    text = value if isinstance(value, str) else repr(value)
-    text = " ".join("".join(c if c.isprintable() else " " for c in text).split())
-    return text if len(text) <= 120 else text[:117] + "..."
+        pairs = [(key, saw[key], want[key]) for key in want]
+    else:
+        pairs = [(i, *pair) for i, pair in enumerate(zip(saw, want, strict=True))]
+    for key, left, right in pairs:
+        equal(left, right, what=f"{what}[{plain.repr_of(key)}]", given=given, moved=moved)

@@ -75,8 +75,8 @@ def test_biases_and_stacks_of_layers_convert_too(solution, reference, heads, way
     bias = solution.convert(stack[0, 0], n_heads=heads, source=source, target=target)
 
     want = reference.convert(stack, n_heads=heads, source=source, target=target)
-    check.equal(saw, want, what="projections", given=told)
-    check.equal(bias, want[0, 0], what="bias", given=told)
+    check.equal(saw, want, what="projections", given=told, moved=True)
+    check.equal(bias, want[0, 0], what="bias", given=told, moved=True)
 
 
 @rule("R23")
@@ -91,7 +91,7 @@ def test_there_and_back_is_where_it_began(solution, heads, D, part, way):
     check.array(there, shape=w.shape, dtype=w.dtype, what="projection", given=told)
     saw = solution.convert(there, n_heads=heads, source=target, target=source, rotary_dim=R)
 
-    check.equal(saw, w, what="projection", given=told)
+    check.equal(saw, w, what="projection", given=told, moved=True)
 
 
 @rule("R24")
@@ -137,8 +137,8 @@ def test_values_and_output_are_left_alone(solution, kv_heads, way, seed):
     )
 
     for name in ("w_v", "w_o", "b_v", "b_o"):
-        check.equal(new[name], params[name], what=name,
-                    given=f"4 query heads, {kv_heads} key heads, {source} to {target}")
+        told = f"4 query heads, {kv_heads} key heads, {source} to {target}"
+        check.equal(new[name], params[name], what=name, given=told, moved=True)
 
 
 @rule("R9")
