@@ -67,7 +67,8 @@ def stages(board: ChallengeBoard, look: Look) -> RenderableType:
 
 def budgets(board: ChallengeBoard, look: Look) -> Iterator[RenderableType]:
     """The budgets that have a figure: a table, or where it has no room two lines for each."""
-    rows = [row for row in board.budgets if row.figure is not None]
+    others = {name for entry in board.standing for name in entry.figures}
+    rows = [row for row in board.budgets if row.figure is not None or row.name in others]
     if not rows:
         return
     names = _letters(board)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 
@@ -36,8 +37,11 @@ def yours(row: BudgetRow) -> str:
     text = figure(row.figure, row)
     if row.figure is None or row.low is None or row.high is None or row.low == row.high:
         return text
+    if row.kind not in ("race", "scaling"):
+        return text
+    places = _places(row.figure)
     side = max(row.high - row.figure, row.figure - row.low)
-    return f"{text} ±{_decimal(side)}" if row.unit != "bytes" else text
+    return f"{text} ±{math.ceil(side * 10**places) / 10**places:.{places}f}"
 
 
 def verdict(row: BudgetRow) -> str:
@@ -177,10 +181,14 @@ def _bytes(value: float) -> str:
 
 
 def _decimal(value: float) -> str:
-    """Two decimals, or two digits where those would be zeros."""
+    return f"{value:,.{_places(value)}f}"
+
+
+def _places(value: float) -> int:
+    """Decimals: two, or as many as show two digits of a small figure."""
     if value == 0 or abs(value) >= 0.1:
-        return f"{value:,.2f}"
-    return f"{value:.2g}" if abs(value) >= 0.001 else f"{value:.0e}"
+        return 2
+    return 1 - math.floor(math.log10(abs(value)))
 
 
 def _number(value: float) -> str:
