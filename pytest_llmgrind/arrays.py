@@ -60,15 +60,15 @@ def eps(dtype: Any) -> float | None:
 
 def real_number(value: Any) -> Any:
     """A real number or a 0-d array of one as a 0-d float64 array; None for anything else."""
-    if value is None or isinstance(value, bool | np.bool_ | str | bytes | list | tuple | dict):
-        return None
-    if is_array(value) and as_numpy(value).dtype.kind not in "iuf":
+    if value is None or isinstance(value, list | tuple | dict):
         return None
     try:
-        number = np.asarray(as_numpy(value), dtype=np.float64)
+        plainly = as_numpy(value)
+        if plainly.ndim or plainly.dtype.kind not in "iufO":  # O: a Fraction, a Decimal
+            return None
+        return plainly.astype(np.float64)
     except (TypeError, ValueError, OverflowError):
         return None
-    return number if number.ndim == 0 else None
 
 
 def scale(values: Any) -> float:

@@ -82,6 +82,7 @@ def close(
         left, right = _number(saw, what, given, finite), np.asarray(want, dtype=np.float64)
     elif arrays.is_array(want):
         dtype = want.dtype
+        tolerance(dtype)  # refuses what is no floating point
         array(saw, shape=want.shape, dtype=dtype, what=what, given=given, finite=finite)
         left, right = arrays.as_numpy(saw), arrays.as_numpy(want)
     else:

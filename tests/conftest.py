@@ -21,6 +21,11 @@ for _module in pkgutil.walk_packages(pytest_llmgrind.__path__, "pytest_llmgrind.
     if not _module.name.endswith("__main__"):
         importlib.import_module(_module.name)
 
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("filterwarnings", "error")
+
+
 ID = "01_sums"
 STUB = '''
 """Sums."""
