@@ -72,7 +72,7 @@ class Describer:
         reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
         word = "no hardware" if tiers.LACKING in item.stash else "skipped"
         report.longrepr = (str(stage.challenge.root.parent), None, reason)
-        return Failure(word, reason)
+        return Failure(word, reason.removeprefix("Skipped: "))
 
     def _failed(self, report: Any, item: pytest.Item, stage: Stage, call: Any) -> Failure:
         manifest, candidate = stage.challenge, self.candidates.of(stage.challenge)
