@@ -6,19 +6,23 @@ Knows nothing about pytest.
 from __future__ import annotations
 
 import difflib
+import math
 import re
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import MISSING, Field, dataclass, fields
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
+
+from pytest_llmgrind.plain import line, repr_of
 
 MANIFEST = "challenge.toml"
 TIERS = ("cpu", "gpu", "multi_gpu", "slow")
 KITS = ("np", "torch", "triton")
 KINDS = ("race", "scaling", "peak", "count")
 TIMED = ("race", "scaling")
+TABLES = ("solution", "stage", "budget")
 MAY_BE_EMPTY = ("unit", "replace")
 ID = re.compile(r"\d{2,3}_[a-z0-9_]+")
 NAME = re.compile(r"[a-z][a-z0-9_]*")
@@ -155,15 +159,17 @@ def enclosing(path: Path) -> Path | None:
 def _load(root: Path, _mtime_ns: int, _size: int) -> Manifest:
     file = root / MANIFEST
     try:
-        table = tomllib.loads(file.read_text("utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ManifestError(f"{file}: not TOML: {error}") from error
+        table = tomllib.loads(file.read_text("utf-8-sig"))
+    except OSError as error:
+        raise ManifestError(f"{file}: cannot be read: {error.strerror}") from error
+    except (ValueError, RecursionError) as error:  # what tomllib and UTF-8 raise is a ValueError
+        raise ManifestError(f"{file}: not TOML: {line(str(error))}") from error
     reader = Reader(file)
     solution = reader.build(Imports, table.pop("solution", {}), "solution")
     stages = tuple(reader.each(Stage, table.pop("stage", []), "stage"))
     budgets = tuple(reader.each(Budget, table.pop("budget", []), "budget"))
     given = {"root": root, "solution": solution, "stages": stages, "budgets": budgets}
-    manifest: Manifest = reader.build(Manifest, table, "", given)
+    manifest: Manifest = reader.build(Manifest, table, "", given=given, tables=TABLES)
     _check(manifest, reader)
     return manifest
 
@@ -175,7 +181,7 @@ class Reader:
     file: Path
 
     def fail(self, key: str, wanted: str) -> ManifestError:
-        return ManifestError(f"{self.file}: {key}: {wanted}")
+        return ManifestError(f"{self.file}: {line(f'{key}: {wanted}', 300)}")
 
     def each(self, cls: type, tables: Any, key: str) -> Iterator[Any]:
         if not isinstance(tables, list):
@@ -184,8 +190,15 @@ class Reader:
             yield self.build(cls, table, f"{key} {number}")
 
     def build(
-        self, cls: type, table: Any, where: str, given: Mapping[str, Any] | None = None
+        self,
+        cls: type,
+        table: Any,
+        where: str,
+        *,
+        given: Mapping[str, Any] | None = None,
+        tables: Sequence[str] = (),
     ) -> Any:
+        """``given`` are fields that stand elsewhere, ``tables`` keys that are read apart."""
         given = given or {}
         if not isinstance(table, dict):
             raise self.fail(where, f"wanted a table, got {_kind(table)}")
@@ -193,7 +206,7 @@ class Reader:
         prefix = f"{where}." if where else ""
         for key in table:
             if key not in known:
-                raise self.fail(prefix + key, f"unknown key{_nearest(key, known)}")
+                raise self.fail(prefix + key, f"unknown key{_nearest(key, [*known, *tables])}")
         for name, field in known.items():
             if name not in table and field.default is MISSING:
                 raise self.fail(prefix + name, f"missing, wanted {_wanted(field)}")
@@ -204,7 +217,7 @@ class Reader:
         right = {
             "str": isinstance(value, str) and bool(value or field.name in MAY_BE_EMPTY),
             "int": type(value) is int and value > 0,
-            "float": type(value) in (int, float) and value > 0,
+            "float": type(value) in (int, float) and 0 < value < math.inf,
             "tuple[str, ...]": isinstance(value, list) and all(isinstance(v, str) for v in value),
         }[str(field.type)]
         if not right:
@@ -222,10 +235,10 @@ def _wanted(field: Field[Any]) -> str:
 
 
 def _kind(value: Any) -> str:
-    return f"{type(value).__name__} {value!r}"[:60]
+    return f"{type(value).__name__} {repr_of(value, 50)}"
 
 
-def _nearest(key: str, known: Mapping[str, Any]) -> str:
+def _nearest(key: str, known: Sequence[str]) -> str:
     near = difflib.get_close_matches(key, known, n=1)
     return f"; did you mean {near[0]}?" if near else f"; known are {', '.join(sorted(known))}"
 
@@ -242,8 +255,9 @@ def _check(manifest: Manifest, reader: Reader) -> None:
         key = f"budget {number}"
         _one_of(reader, f"{key}.kind", budget.kind, KINDS)
         _one_of(reader, f"{key}.stage", budget.stage, [s.name for s in manifest.stages])
-    for key, table in (("stage", manifest.stages), ("budget", manifest.budgets)):
-        _check_names(reader, key, [entry.name for entry in table])
+    _check_names(reader, "stage", [stage.name for stage in manifest.stages])
+    _check_names(reader, "budget", [budget.name for budget in manifest.budgets])
+    _check_unique(reader, "stage", "file", [stage.file for stage in manifest.stages])
 
 
 def _check_stages(manifest: Manifest, reader: Reader) -> None:
@@ -258,12 +272,18 @@ def _check_stages(manifest: Manifest, reader: Reader) -> None:
             raise reader.fail(f"{key}.file", f"wanted a file, there is no {stage.file}")
 
 
-def _check_names(reader: Reader, key: str, names: list[str]) -> None:
+def _check_names(reader: Reader, table: str, names: list[str]) -> None:
     for number, name in enumerate(names, start=1):
         if not NAME.fullmatch(name):
-            raise reader.fail(f"{key} {number}.name", f"wanted letters, digits and _, got {name!r}")
-        if name in names[: number - 1]:
-            raise reader.fail(f"{key} {number}.name", f"{name!r} is taken by another {key}")
+            key = f"{table} {number}.name"
+            raise reader.fail(key, f"wanted small letters, digits and _, got {name!r}")
+    _check_unique(reader, table, "name", names)
+
+
+def _check_unique(reader: Reader, table: str, key: str, values: list[str]) -> None:
+    for number, value in enumerate(values, start=1):
+        if value in values[: number - 1]:
+            raise reader.fail(f"{table} {number}.{key}", f"{value!r} is taken by another {table}")
 
 
 def _one_of(reader: Reader, key: str, value: str, allowed: tuple[str, ...] | list[str]) -> None:

@@ -73,7 +73,7 @@ def load(path: Path) -> Spec:
 
 @lru_cache(maxsize=1024)
 def _load(path: Path, _mtime_ns: int, _size: int) -> Spec:
-    text = path.read_text("utf-8")
+    text = path.read_text("utf-8-sig", errors="replace")
     outside = _FENCE.sub("", text)
     headings = tuple((len(m[1]), m[2]) for m in _HEADING.finditer(outside))
     title = next((heading for level, heading in headings if level == 1), "")

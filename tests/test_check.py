@@ -273,10 +273,12 @@ class TestRaises:
         [
             (None, "f returned a list, wanted ValueError"),
             (KeyError("k"), "f raised KeyError: 'k', wanted ValueError"),
-            (ValueError("The size is wrong"),
-             "f raised ValueError: The size is wrong, which does not name T"),
+            (
+                ValueError("The size is wrong"),
+                "f raised ValueError: The size is wrong, which does not name T",
+            ),
         ],
-    )  # fmt: skip
+    )
     def test_says_what_came_instead(self, error: Exception | None, said: str) -> None:
         """No error, another error, and an error that leaves the reader alone are told apart."""
 
