@@ -13,7 +13,7 @@ from pytest_llmgrind.board import Board, ChallengeBoard
 from pytest_llmgrind.report import tables, words
 from pytest_llmgrind.report.tables import HARD, READABLE, Look, indented
 
-ASCII = str.maketrans({"–": "-", "±": "+", "·": "|", "…": ".", "�": "?"})
+ASCII = str.maketrans("–±·…─━", "-~|.-=")
 LABEL = 10  # columns for "standing", "not begun"
 FULL = 4  # challenges in play that are shown in full though they are green
 NAMED = 6  # of those that nobody began
@@ -117,6 +117,6 @@ def _fitting(text: str, look: Look) -> str:
     lines = "\n".join(line.rstrip() for line in text.replace(HARD, " ").splitlines())
     try:
         lines.encode(look.encoding)
-    except (UnicodeEncodeError, LookupError):
-        return lines.translate(ASCII)
+    except UnicodeEncodeError:
+        return lines.translate(ASCII).encode(look.encoding, "replace").decode(look.encoding)
     return lines

@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Sequence
 
+from pytest_llmgrind import plain
 from pytest_llmgrind.board import BudgetRow, ChallengeBoard, Note, Rules, StageRow
 from pytest_llmgrind.standing import Entry
 
@@ -41,7 +42,8 @@ def yours(row: BudgetRow) -> str:
         return text
     places = _places(row.figure)
     side = max(row.high - row.figure, row.figure - row.low)
-    return f"{text} ±{math.ceil(side * 10**places) / 10**places:.{places}f}"
+    steps = math.ceil(round(side * 10**places, 6))  # outwards, but not for a rounding error
+    return f"{text} ±{steps / 10**places:.{places}f}"
 
 
 def verdict(row: BudgetRow) -> str:
@@ -160,8 +162,8 @@ def cut(name: str, most: int = 24) -> str:
 
 
 def clean(text: str) -> str:
-    """Without what a terminal would act on: names and messages come from other people's code."""
-    return "".join(c if c.isprintable() else "�" for c in text)
+    """One line without control characters: names and messages come from other people's code."""
+    return plain.line(text, 400)
 
 
 def _times(text: str, note: Note) -> str:
