@@ -243,8 +243,8 @@ def prefill(
     ------
     ValueError
         Naming ``capacity`` if a row would hold more tokens than that; the cache is as before.
-        Naming ``ids`` if its shape is not (B, T) with the cache's B; naming ``lengths`` if its
-        shape is not (B,) or a value is out of range.
+        Naming ``ids`` if its shape is not (B, T) with the cache's B and T at least 1; naming
+        ``lengths`` if its shape is not (B,) or a value is out of range.
 
     >>> params = init_params(np.random.default_rng(0))
     >>> ids = np.array([[5, 6, 7]])

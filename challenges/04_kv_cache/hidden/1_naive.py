@@ -87,14 +87,21 @@ def test_scores_in_the_thousands_do_not_overflow(solution, reference, size, T, s
 
 
 @rule("R4")
-@given(size=SIZES, B=st.integers(1, 3), T=st.integers(1, 5), new=st.integers(0, 6), seed=SEEDS)
-def test_each_new_token_has_the_largest_logit(solution, reference, size, B, T, new, seed):
+@given(
+    size=SIZES,
+    B=st.integers(1, 3),
+    T=st.integers(1, 5),
+    new=st.integers(0, 6),
+    dtype=st.sampled_from(["int64", "int32"]),
+    seed=SEEDS,
+)
+def test_each_new_token_has_the_largest_logit(solution, reference, size, B, T, new, dtype, seed):
     params, ids, words = make(reference, seed, size, (B, T))
+    want = reference.generate_naive(params, ids, new)
 
-    saw = solution.generate_naive(params, ids, new)
+    saw = solution.generate_naive(params, ids.astype(dtype), new)
 
-    words += f", {new} new tokens"
-    check.equal(saw, reference.generate_naive(params, ids, new), what="tokens", given=words)
+    check.equal(saw, want, what="tokens", given=f"{words} as {dtype}, {new} new tokens")
 
 
 @rule("R5")

@@ -113,14 +113,23 @@ def test_two_caches_in_use_at_once_do_not_meet(solution, reference, size, seed):
 
 
 @rule("R10")
-@given(size=SIZES, B=st.integers(1, 3), T=st.integers(1, 5), new=st.integers(0, 8), seed=SEEDS)
-def test_generate_returns_the_tokens_of_recomputation(solution, reference, size, B, T, new, seed):
+@given(
+    size=SIZES,
+    B=st.integers(1, 3),
+    T=st.integers(1, 5),
+    new=st.integers(0, 8),
+    dtype=st.sampled_from(["int64", "int32"]),
+    seed=SEEDS,
+)
+def test_generate_returns_the_tokens_of_recomputation(
+    solution, reference, size, B, T, new, dtype, seed
+):
     params, ids, words = make(reference, seed, size, (B, T))
     want = reference.generate_naive(params, ids, new)
 
     for time in ("first", "second"):
-        saw = solution.generate(params, ids, new)
-        how = f"{words}, {new} new tokens, {time} call"
+        saw = solution.generate(params, ids.astype(dtype), new)
+        how = f"{words} as {dtype}, {new} new tokens, {time} call"
         check.equal(saw, want, what="tokens", given=how)
 
 
