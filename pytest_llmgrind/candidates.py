@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
@@ -13,7 +12,7 @@ import pytest
 from pytest_llmgrind import interface, loader
 from pytest_llmgrind import solution as solutions
 from pytest_llmgrind.fence import unfence
-from pytest_llmgrind.isolate import isolated
+from pytest_llmgrind.isolate import isolated, unwarned
 from pytest_llmgrind.manifest import Manifest
 from pytest_llmgrind.solution import Candidate, SolutionError
 
@@ -64,8 +63,7 @@ class Candidates:
     def _is_in_play(self, manifest: Manifest) -> bool:
         if not self.of(manifest).is_stub or is_named(self.config, manifest):
             return True
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with unwarned():
             reference = manifest.reference / f"{manifest.id}.py"
             return not interface.untouched(manifest.stub, reference)
 

@@ -6,7 +6,6 @@ import hashlib
 import importlib.util
 import os
 import sys
-import warnings
 from collections.abc import Iterable, Iterator
 from functools import cached_property
 from pathlib import Path
@@ -18,6 +17,7 @@ import pytest
 
 from pytest_llmgrind import manifest as manifests
 from pytest_llmgrind import tiers
+from pytest_llmgrind.isolate import unwarned
 from pytest_llmgrind.manifest import Manifest, ManifestError
 from pytest_llmgrind.plain import text_of
 from pytest_llmgrind.solution import ChallengeBroken
@@ -198,8 +198,7 @@ def import_hidden(path: Path, config: pytest.Config) -> ModuleType:
     module.__file__ = None  # Hypothesis draws constants from the files of local modules
     sys.modules[name] = module
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # a warning prints the line that it comes from
+        with unwarned():
             spec.loader.exec_module(module)
     except BaseException:
         del sys.modules[name]

@@ -15,7 +15,7 @@ from pytest_llmgrind.candidates import Candidates, directory_of
 from pytest_llmgrind.collect import Stage, forget_hidden, stage_of
 from pytest_llmgrind.diagnose import Diagnosis
 from pytest_llmgrind.fence import is_below
-from pytest_llmgrind.isolate import isolated
+from pytest_llmgrind.isolate import isolated, unwarned
 from pytest_llmgrind.manifest import TIMED, Manifest
 from pytest_llmgrind.outcomes import NOTES, Describer, status_of
 
@@ -52,12 +52,15 @@ class Grading:
         """Timed tests last: under xdist they would hold up the others."""
         items.sort(key=is_timed)
 
-    @pytest.hookimpl(tryfirst=True)
-    def pytest_runtest_setup(self, item: pytest.Item) -> None:
-        if stage_of(item) is not None:
-            tiers.admit(item)
-
     # -- running ----------------------------------------------------------------------------
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_runtest_setup(self, item: pytest.Item) -> Iterator[None]:
+        if stage_of(item) is None:
+            return (yield)
+        tiers.admit(item)
+        with unwarned():
+            return (yield)
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_call(self, item: pytest.Item) -> Iterator[None]:
@@ -65,6 +68,13 @@ class Grading:
             return (yield)
         notes = item.stash.setdefault(NOTES, [])
         with isolated(notes.append):
+            return (yield)
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_runtest_teardown(self, item: pytest.Item) -> Iterator[None]:
+        if stage_of(item) is None:
+            return (yield)
+        with unwarned():
             return (yield)
 
     @pytest.hookimpl(optionalhook=True)

@@ -43,8 +43,16 @@ def isolated(note: Note) -> Iterator[None]:
                     state.restore(old)
                     note(f"changed {state.name}")
     for warning in caught:
-        if not warning.category.__module__.startswith(("hypothesis", "pytest")):
+        if not warning.category.__module__.startswith("hypothesis"):
             note(f"warned: {warning.category.__name__}: {line(str(warning.message))}")
+
+
+@contextmanager
+def unwarned() -> Iterator[None]:
+    """Run a block of the grader's: a warning would show a line of a hidden file, or be an error."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
 
 
 @contextmanager
