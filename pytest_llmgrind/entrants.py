@@ -88,8 +88,10 @@ def find(
     shown = clean(str(directory))
     if not directory.is_dir():
         return [], [f"--entrants: there is no directory {shown}"]
-    homes = [home for home in sorted(directory.iterdir()) if home.is_dir()]
-    homes = [home for home in homes if home.name[0] not in "._" and home.resolve() != but.resolve()]
+    try:
+        homes = [home for home in sorted(directory.iterdir()) if _is_home(home, but)]
+    except OSError as error:
+        return [], [f"--entrants: {shown} cannot be read: {error.strerror}"]
     if not homes:
         return [], [f"--entrants: {shown} holds no directory of solutions"]
     if not challenges:
@@ -112,14 +114,18 @@ def grade(
         own = ["--solutions", str(entrant.directory), "--leaderboard-json", str(file)]
         command = [sys.executable, "-m", "pytest", *options, *own, *paths]
         reason = _run(command, cwd=cwd, limit_s=limit_s * len(paths))
-        found: Mapping[str, Mapping[str, Any]] = {}
+        found: Mapping[str, Any] = {}
         if file.exists():
             try:
                 found = json.read(file)
             except ValueError as error:
                 reason = f"no result: its leaderboard: {error}"
     for manifest in entrant.challenges:
-        yield _outside(entrant.name, manifest, found.get(manifest.id), reason)
+        if manifest.id in found:
+            yield read(found[manifest.id], entrant.name, manifest, reason)
+        else:
+            why = reason or "no result: its process ended before its tests did"
+            yield Outside(name=entrant.name, challenge=manifest.id, reason=why)
 
 
 def arguments(config: pytest.Config) -> list[str]:
@@ -174,31 +180,34 @@ def _end(process: subprocess.Popen[bytes]) -> None:
     process.wait()
 
 
+def _is_home(path: Path, but: Path) -> bool:
+    return path.is_dir() and path.name[0] not in "._" and path.resolve() != but.resolve()
+
+
 def _with_file(home: Path, challenges: Sequence[Manifest]) -> tuple[Manifest, ...]:
     return tuple(m for m in challenges if not solutions.find(m, home).is_stub)
 
 
-def _outside(
-    name: str, manifest: Manifest, found: Mapping[str, Any] | None, reason: str
-) -> Outside:
-    """Read with care: the file was written by a process that ran other people's code."""
-    if found is None:
-        ended = "no result: its process ended before its tests did"
-        return Outside(name=name, challenge=manifest.id, reason=reason or ended)
+def read(found: Any, name: str, manifest: Manifest, reason: str = "") -> Outside:
+    """What a leaderboard says of its own solution.
+
+    Read with care: it was written by a process that ran other people's code.
+    """
     try:
-        budgets = {str(b["name"]): b for b in found["budgets"]}
+        budgets = {str(budget["name"]): budget for budget in found["budgets"]}
         return Outside(
             name=name,
             challenge=manifest.id,
             kept=len(found["rules"]["kept"]),
             stages=sum(stage["word"] == "ok" for stage in found["stages"]),
-            figures={n: _number(b["figure"]) for n, b in budgets.items()},
-            reference={n: _number(b["reference"]) for n, b in budgets.items()},
-            baseline={n: _number(b["baseline"]) for n, b in budgets.items()},
+            figures={n: _number(budget["figure"]) for n, budget in budgets.items()},
+            reference={n: _number(budget["reference"]) for n, budget in budgets.items()},
+            baseline={n: _number(budget["baseline"]) for n, budget in budgets.items()},
             reason=reason or _blocked(found),
         )
     except (KeyError, TypeError, ValueError):
-        return Outside(name=name, challenge=manifest.id, reason="no result: not a leaderboard")
+        reason = "no result: what it wrote is no leaderboard"
+        return Outside(name=name, challenge=manifest.id, reason=reason)
 
 
 def _blocked(found: Mapping[str, Any]) -> str:
