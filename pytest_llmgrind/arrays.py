@@ -122,18 +122,14 @@ def describe(value: Any) -> str:
     if value is None:
         return "None"
     if isinstance(value, np.generic):
-        return f"{an(type(value).__name__)} ({plain.repr_of(value.item(), 60)})"
+        return f"{plain.an(type(value).__name__)} ({plain.repr_of(value.item(), 60)})"
     if is_array(value):
         plainly = "tensor" if is_tensor(value) else "array"
         name = plainly if type(value).__name__ in ("ndarray", "Tensor") else type(value).__name__
-        return f"{an(name)} of shape {tuple(value.shape)} and dtype {value.dtype}"
+        return f"{plain.an(name)} of shape {tuple(value.shape)} and dtype {value.dtype}"
     if isinstance(value, bool | int | float | complex | str | bytes):
-        return f"{an(type(value).__name__)} ({plain.repr_of(value, 60)})"
-    return an(type(value).__name__)
-
-
-def an(name: str) -> str:
-    return f"{'an' if name[0].lower() in 'aeiou' else 'a'} {name}"
+        return f"{plain.an(type(value).__name__)} ({plain.repr_of(value, 60)})"
+    return plain.an(type(value).__name__)
 
 
 def named(inputs: dict[str, Any]) -> Iterator[tuple[str, Any]]:

@@ -258,7 +258,7 @@ def _same_kind(saw: Any, want: Any, what: str, given: str, moved: bool) -> None:
     if kind is None or (kind is float and not moved):
         raise Misused(f"check.equal: {describe(want)} is not compared exactly; see check.close")
     if not isinstance(saw, accepted) or (kind is int and isinstance(saw, bool)):
-        wanted = "None" if want is None else arrays.an(kind.__name__)
+        wanted = "None" if want is None else plain.an(kind.__name__)
         _broken(given, what, f"came back as {describe(saw)}, wanted {wanted}", value=saw, want=want)
 
 

@@ -40,3 +40,8 @@ def text_of(error: BaseException, limit: int = 300) -> str:
     """``KeyError: 'k'``, or the name alone of an exception without a text."""
     message, name = message_of(error, limit), type(error).__name__
     return f"{name}: {message}" if message else name
+
+
+def an(name: str) -> str:
+    """``an int``, ``a list``."""
+    return f"{'an' if name[0].lower() in 'aeiou' else 'a'} {name}"
