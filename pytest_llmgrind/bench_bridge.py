@@ -17,6 +17,7 @@ import pytest
 
 from pytest_llmgrind.collect import stage_of
 from pytest_llmgrind.grading import GRADING
+from pytest_llmgrind.tiers import Closing, hardware
 
 FIXTURES = frozenset({"race", "scaling", "peak", "count"})
 KEY = "llmgrind"
@@ -87,14 +88,15 @@ class Bridge:
             for item, names in lent:
                 item.fixturenames = names
 
-    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    @pytest.hookimpl(wrapper=True)
     def pytest_sessionfinish(self) -> Generator[None]:
-        """Before pytest-benchmark saves and compares, which it does when the session ends."""
+        """When the session ends pytest-benchmark saves and compares. Of two wrappers the one that
+        was registered last begins: this one, before that one."""
         if not hasattr(self.config, "workerinput"):
             try:
                 self._post()
             except (AttributeError, ImportError, TypeError) as error:
-                _warn_of_new_version(error)
+                self._say_that_it_broke(error)
         return (yield)
 
     def pytest_benchmark_update_machine_info(self, machine_info: dict[str, Any]) -> None:
@@ -113,6 +115,13 @@ class Bridge:
         if measured and not benches:
             benches = [_placeholder()]
         self.config._benchmarksession.benchmarks.extend(benches)  # type: ignore[attr-defined]
+
+    def _say_that_it_broke(self, error: Exception) -> None:
+        import pytest_benchmark
+
+        where = f"the table and files of pytest-benchmark {pytest_benchmark.__version__}"
+        line = f"llmgrind: budgets are not in {where}: {error}"
+        self.config.pluginmanager.register(Closing(line), "llmgrind-benchmark-broke")
 
     def _measured(self) -> dict[str, dict[str, Any]]:
         """The last result of each test that has a figure, by node id."""
@@ -135,7 +144,7 @@ def _laps(nodeid: str, result: dict[str, Any]) -> Iterator[Any]:
     for lap, loops, seconds in result["budget"].get("laps") or ():
         contender, _, size = lap.rstrip("]").partition("[")
         param = f"{contender}-{size}" if size else contender
-        yield _benchmark(
+        yield benchmark(
             name=_with(test, param),
             fullname=_with(nodeid, param),
             group=f"{result['challenge']} {test.removeprefix('test_')}",
@@ -147,7 +156,7 @@ def _laps(nodeid: str, result: dict[str, Any]) -> Iterator[Any]:
         )
 
 
-def _benchmark(*, loops: int, seconds: list[float], has_error: bool = False, **about: Any) -> Any:
+def benchmark(*, loops: int, seconds: list[float], has_error: bool = False, **about: Any) -> Any:
     from pytest_benchmark import stats
 
     fixture = SimpleNamespace(cprofile_stats=None, has_error=has_error, **about)
@@ -161,7 +170,7 @@ def _benchmark(*, loops: int, seconds: list[float], has_error: bool = False, **a
 def _placeholder() -> Any:
     """In no table and in no file; without any benchmark no file would be written at all."""
     about = dict.fromkeys(("name", "fullname", "group", "param", "params", "extra_info"))
-    return _benchmark(loops=1, seconds=[], has_error=True, **about)
+    return benchmark(loops=1, seconds=[], has_error=True, **about)
 
 
 def _with(test: str, param: str) -> str:
@@ -178,14 +187,4 @@ def _figures(budget: dict[str, Any]) -> dict[str, Any]:
 
 
 def _name_gpus(machine_info: dict[str, Any]) -> None:
-    from pytest_llmgrind.tiers import hardware
-
     machine_info["gpus"] = list(hardware().gpus)
-
-
-def _warn_of_new_version(error: Exception) -> None:
-    import pytest_benchmark
-
-    version = pytest_benchmark.__version__
-    text = f"budgets are not in the table and files of pytest-benchmark {version}: {error}"
-    warnings.warn(pytest.PytestWarning(text), stacklevel=1)
