@@ -15,6 +15,7 @@ from rich.cells import cell_len
 
 from pytest_llmgrind.advice import Step
 from pytest_llmgrind.board import Board, BudgetRow, ChallengeBoard, Note, Rules, StageRow
+from pytest_llmgrind.guard import ALWAYS
 from pytest_llmgrind.report import json, markdown, words
 from pytest_llmgrind.report.tables import Look
 from pytest_llmgrind.report.terminal import render
@@ -302,8 +303,7 @@ def test_a_green_board_ends_with_what_was_shown() -> None:
     lines = text(board, width=100)
 
     assert lines[1:4] == [
-        "  1  naive   Generate by recomputing everything                                   "
-        "6/6  ok",
+        "  1  naive   Generate by recomputing everything                                   6/6  ok",
         "  3  ragged  Rows of unequal lengths                                              "
         "8/9  ok, 1 skipped",
         "  rules    10 of 10 kept",
@@ -512,9 +512,10 @@ def test_markdown_has_the_same_parts() -> None:
 
 def test_json_is_the_documented_layout() -> None:
     """What docs/judging.md shows is what is written."""
-    board = Board(challenges=(challenge(CAROL, budgets=(RACE,), notes=()),), not_begun=("01_mlp",))
+    board = Board(challenges=(challenge(CAROL, budgets=(RACE,)),), not_begun=("01_mlp",))
     page = (Path(__file__).parent.parent / "docs" / "judging.md").read_text("utf-8")
-    example = stdlib_json.loads(re.search(r"```json\n(.*?)```", page, re.DOTALL)[1])  # type: ignore[index]
+    (block,) = re.findall(r"```json\n(.*?)```", page, re.DOTALL)
+    example = stdlib_json.loads(block)
 
     written = json.document(board, exit_code=1, at=datetime(2026, 11, 21, 9, 30, tzinfo=UTC))
 
@@ -522,6 +523,14 @@ def test_json_is_the_documented_layout() -> None:
     assert written["schema"] == "llmgrind-leaderboard/1"
     assert written["at"] == "2026-11-21T09:30:00+00:00"
     assert written["challenges"][0]["budgets"][0]["figure"] == 0.431
+
+
+def test_the_page_names_every_module_that_is_always_allowed() -> None:
+    """What a refused import points to is the list that is enforced."""
+    page = (Path(__file__).parent.parent / "docs" / "judging.md").read_text("utf-8")
+    (block,) = re.findall(r"plain parts of the standard library:\n\n((?:    .*\n)+)", page)
+
+    assert set(block.split()) == ALWAYS
 
 
 def shape(value: Any) -> Any:
