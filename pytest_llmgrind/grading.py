@@ -58,7 +58,6 @@ class Grading:
     def pytest_runtest_setup(self, item: pytest.Item) -> Iterator[None]:
         if stage_of(item) is None:
             return (yield)
-        tiers.admit(item)
         with unwarned():
             return (yield)
 
@@ -129,6 +128,16 @@ class Grading:
         return status_of(report)
 
 
+class Admission:
+    """Whether a test can run here. No wrapper: pytest 8 cannot tear down a test whose set-up a
+    wrapper ended before it began."""
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_setup(self, item: pytest.Item) -> None:
+        if stage_of(item) is not None:
+            tiers.admit(item)
+
+
 GRADING = pytest.StashKey[Grading]()
 
 
@@ -138,6 +147,7 @@ def activate(config: pytest.Config) -> Grading:
         forget_hidden()
         config.stash[GRADING] = Grading(config, Candidates(config))
         config.pluginmanager.register(config.stash[GRADING], "llmgrind-grading")
+        config.pluginmanager.register(Admission(), "llmgrind-admission")
         from pytest_llmgrind import alone, bench_bridge
         from pytest_llmgrind.report import session
 
