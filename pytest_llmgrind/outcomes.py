@@ -10,7 +10,6 @@ import pytest
 
 from pytest_llmgrind import manifest as manifests
 from pytest_llmgrind import redact, tiers
-from pytest_llmgrind.budget import MEASURED
 from pytest_llmgrind.candidates import Candidates
 from pytest_llmgrind.check import RuleBroken
 from pytest_llmgrind.collect import Stage
@@ -42,6 +41,8 @@ class Describer:
 
     def describe(self, report: Any, item: pytest.Item, stage: Stage, call: Any) -> None:
         """Replace the text of a report and add ``report.llmgrind``."""
+        from pytest_llmgrind.budget import MEASURED  # which needs a session's grading
+
         failure = Failure("passed", "")
         if report.skipped:
             failure = self._skipped(report, item, stage)

@@ -37,6 +37,9 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "gpu: needs one GPU")
     config.addinivalue_line("markers", "multi_gpu: needs two GPUs or more")
     config.addinivalue_line("markers", "slow: takes minutes; runs under -m slow or --slow")
+    option = config.getoption("solutions")
+    if option is not None and not (config.invocation_params.dir / option).is_dir():
+        raise pytest.UsageError(f"--solutions: there is no directory {option}")
     if any(_concerns_challenges(argument, config) for argument in config.args):
         from pytest_llmgrind.arguments import meant
 

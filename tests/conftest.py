@@ -108,14 +108,16 @@ class Suite:
         more: str = "",
         baseline: str = "",
         bugs: str = "",
+        home: str = ".",
     ) -> Path:
         """A challenge and its reference; returns its directory.
 
         ``stages`` maps names to the text of hidden files. ``top`` is TOML for the top of the
-        manifest (``timeout = 1``), ``more`` is TOML for its end (``[[budget]]`` tables).
+        manifest (``timeout = 1``), ``more`` is TOML for its end (``[[budget]]`` tables). ``home``
+        is the directory of a second workspace.
         """
         stages, tiers = STAGES if stages is None else stages, tiers or {}
-        root = f"challenges/{id}"
+        root = f"{home}/challenges/{id}"
         manifest = [f'title = "{id}"', 'track = "core"', 'summary = "Add."', top]
         manifest += ["[solution]", f"imports = {list(imports)}", f"forbid = {list(forbid)}"]
         for number, (name, text) in enumerate(stages.items(), start=1):
@@ -126,7 +128,7 @@ class Suite:
         self.write(f"{root}/challenge.toml", "\n".join([*manifest, textwrap.dedent(more)]))
         self.write(f"{root}/spec.md", _spec(RULES if rules is None else rules))
         self.write(f"{root}/stub.py", stub.replace(ID, id))
-        self.write(f"reference/{id}.py", reference)
+        self.write(f"{home}/reference/{id}.py", reference)
         if baseline:
             self.write(f"{root}/hidden/baseline.py", baseline)
         if bugs:
