@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from pytest_llmgrind import spec as specs
@@ -35,21 +35,30 @@ def step(
         return Step(kind="mend", text=blocked.saw.split("\n")[0], read=spec)
     if is_stub and {test.state for test in tests} <= {"todo", "skipped", NOT_RUN}:
         return Step(kind="start", text=f"llmgrind start {manifest.id}", read=spec)
-    for number, stage in enumerate(manifest.stages, start=1):
-        where = f"stage {number}, {stage.name}"
-        worst = min(verdicts[stage.name], key=lambda test: test.severity, default=None)
-        if worst is None or worst.state == NOT_RUN:
-            return Step(kind="run", text=f"{where}: run all of its tests", read=spec)
-        if worst.state == "todo":
-            return Step(kind="write", text=f"{where}: {stage.title}", read=f"{spec}#stages")
-        if worst.state not in GREEN:
-            return Step(
-                kind="fix", text=f"{where}: {_broken(worst)}", read=_read(manifest, worst, spec)
-            )
+    steps = _of_stages(manifest, verdicts, spec)
+    # What failed comes before what was left out: -k and --lf leave out most.
+    if found := min(steps, key=lambda found: found.kind == "run", default=None):
+        return found
     if any(test.state == "passed" for test in tests):
         return Step(kind="done", text="")
     why = next((test.saw for test in tests), "it has no tests")
     return Step(kind="run", text=f"nothing ran here: {why}", read=spec)
+
+
+def _of_stages(
+    manifest: Manifest, verdicts: Mapping[str, Sequence[Verdict]], spec: str
+) -> Iterator[Step]:
+    """A step for each stage that is not green, in order."""
+    for number, stage in enumerate(manifest.stages, start=1):
+        where = f"stage {number}, {stage.name}"
+        worst = min(verdicts[stage.name], key=lambda test: test.severity, default=None)
+        if worst is None or worst.state == NOT_RUN:
+            yield Step(kind="run", text=f"{where}: run all of its tests", read=spec)
+        elif worst.state == "todo":
+            yield Step(kind="write", text=f"{where}: {stage.title}", read=f"{spec}#stages")
+        elif worst.state not in GREEN:
+            read = _read(manifest, worst, spec)
+            yield Step(kind="fix", text=f"{where}: {_broken(worst)}", read=read)
 
 
 def _broken(test: Verdict) -> str:

@@ -281,6 +281,22 @@ def test_an_untouched_stub_is_told_how_to_start(root: Path) -> None:
             ),
         ),
         (
+            {LIST: "failed"},
+            Step(
+                kind="fix",
+                text="stage 2, lists: R3 failed",
+                read="challenges/01_sums/spec.md#rules",
+            ),
+        ),
+        (
+            {LIST: "passed", FAST: "passed"},
+            Step(
+                kind="run",
+                text="stage 1, pairs: run all of its tests",
+                read="challenges/01_sums/spec.md",
+            ),
+        ),
+        (
             {PAIR: "passed", ORDER: "passed", LIST: "skipped", FAST: "skipped"},
             Step(kind="done", text=""),
         ),
