@@ -235,9 +235,9 @@ def test_a_run_of_counts_alone_is_saved(measured: Any) -> None:
 def test_nothing_is_saved_where_nothing_was_measured(measured: Any) -> None:
     """A run of ordinary tests leaves no file behind, as pytest-benchmark says."""
     with pytest.warns(match="Not saving anything"):
-        run(measured, "-k", "plain or not_measured", "--benchmark-json=out.json")
+        run(measured, "-k", "plain or not_measured", "--benchmark-save=first")
 
-    assert not (measured.path / "out.json").exists()
+    assert list(measured.path.glob(".benchmarks/*/*")) == []
 
 
 def test_the_last_of_several_results_of_a_test_counts(measured: Any) -> None:
@@ -274,6 +274,76 @@ def test_budgets_need_no_pytest_benchmark(
 
     result.assert_outcomes(passed=5)
     assert ("plugins: benchmark" in result.stdout.str(), result.errlines) == (False, [])
+
+
+# -- measured indeed -----------------------------------------------------------------------------
+
+MEASURING = """
+    from pytest_llmgrind import check, rule
+
+    def inputs(rng):
+        return (rng.integers(0, 9, 200).tolist(),)
+
+    def verify(result, xs):
+        check.equal(result, sum(xs), what="total")
+
+    @rule("R2")
+    def test_adding(race):
+        race(lambda impl, xs: impl.total(xs), inputs=inputs, verify=verify)
+
+    @rule("R2")
+    def test_counting(count):
+        count(lambda impl, xs: impl.total([len(xs)]), inputs=inputs)
+"""
+SLOW = """
+    def total(xs):
+        result = 0
+        for x in xs * 4:
+            result += x
+        return result // 4
+"""
+LIMITS = "".join(
+    f'[[budget]]\nname = "{name}"\nstage = "speed"\nkind = "{kind}"\nlimit = {limit}\nwhat = "w"\n'
+    for name, kind, limit in (("adding", "race", 0.5), ("counting", "count", 200))
+)
+
+
+@pytest.fixture
+def measuring_suite(suite: Any) -> Any:
+    """A challenge that races a sum against a loop, and counts."""
+    suite.write("conftest.py", CONFTEST)
+    suite.challenge(stages={"speed": MEASURING}, more=LIMITS, baseline=SLOW)
+    suite.solve()
+    return suite
+
+
+@pytest.mark.parametrize("workers", ["-n0", "-n2"])
+def test_a_race_is_in_the_file_with_all_contenders(measuring_suite: Any, workers: str) -> None:
+    """Laps and figures come from the budget fixtures, with and without workers."""
+    options = (workers, "--benchmark-json=out.json")
+
+    measuring_suite.run_process(*options, plugins=BENCHMARK).assert_outcomes(passed=2)
+
+    file = saved(measuring_suite, "out.json")
+    medians = {bench["name"]: bench["stats"]["median"] for bench in file["benchmarks"]}
+    names = [f"test_adding[{who}]" for who in ("candidate", "reference", "baseline")]
+    assert set(medians) == set(names)
+    ratio = file["llmgrind"][RACED]["figure"]
+    assert ratio == pytest.approx(medians[names[0]] / medians[names[2]], rel=0.25)
+    assert (file["llmgrind"][RACED]["verdict"], ratio < 0.5) == ("met", True)
+    assert file["llmgrind"][COUNTED]["figure"] == 200
+
+
+@pytest.mark.parametrize("workers", ["-n0", "-n2"])
+def test_a_disabled_budget_runs_and_is_not_measured(measuring_suite: Any, workers: str) -> None:
+    """--benchmark-disable runs each contender once; nothing is posted."""
+    options = (workers, "--benchmark-disable", "--benchmark-json=out.json", "--benchmark-save=x")
+
+    result = measuring_suite.run_process(*options, plugins=BENCHMARK)
+
+    result.assert_outcomes(passed=2)
+    assert "not measured" in result.stdout.str()
+    assert list(measuring_suite.path.glob(".benchmarks/*/*")) == []
 
 
 # -- comparing with a saved run -------------------------------------------------------------------
