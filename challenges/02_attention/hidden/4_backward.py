@@ -1,0 +1,494 @@
+"""Stage 4: the backward pass of attention and of the layer, in little memory."""
+
+import math
+
+import numpy as np
+
+from pytest_llmgrind import check, given, rule, st
+
+SIZES = st.integers(1, 5)
+SEEDS = st.integers(0, 999)
+DTYPES = st.sampled_from(["float32", "float64"])
+NAMES = ("d_q", "d_k", "d_v")
+
+
+def normal(seed, lead=(), T=3, S=4, D=3, D_v=2, dtype="float64"):
+    """d_out, q, k and v of normal numbers, and the words that say how to make them again."""
+    rng = np.random.default_rng(seed)
+    shapes = ((*lead, T, D_v), (*lead, T, D), (*lead, S, D), (*lead, S, D_v))
+    d_out, q, k, v = (rng.standard_normal(shape).astype(dtype) for shape in shapes)
+    words = f"default_rng({seed}), d_out {d_out.shape}, q {q.shape}, k {k.shape}, v {v.shape}"
+    return d_out, q, k, v, f"{words}, {dtype}"
+
+
+def layer(seed, B=2, T=3, C=4, H=2, D=2, dtype="float64"):
+    """d_out, tokens and parameters; weights have the variance of 1 / rows."""
+    rng = np.random.default_rng(seed)
+    d_out, x = (rng.standard_normal((B, T, C)).astype(dtype) for _ in range(2))
+    params = {}
+    for name, (rows, columns) in {**dict.fromkeys("qkv", (C, H * D)), "o": (H * D, C)}.items():
+        weight = rng.standard_normal((rows, columns)) / math.sqrt(rows)
+        params[f"w_{name}"] = weight.astype(dtype)
+        params[f"b_{name}"] = rng.standard_normal(columns).astype(dtype)
+    return d_out, x, params, f"seed {seed}, x {x.shape}, {H} heads of width {D}, {dtype}"
+
+
+def gradients(saw, shapes, dtype, words):
+    """The tuple (d_q, d_k, d_v) with its form checked."""
+    check.that(isinstance(saw, tuple) and len(saw) == 3, saw="not a tuple of three", given=words)
+    for name, gradient, shape in zip(NAMES, saw, shapes, strict=True):
+        check.array(gradient, shape=shape, dtype=dtype, what=name, given=words)
+    return saw
+
+
+def close_gradients(saw, want, words, n, scale=None):
+    gradients(saw, [array.shape for array in want], want[0].dtype, words)
+    for name, ours, theirs in zip(NAMES, saw, want, strict=True):
+        check.close(ours, theirs, what=name, given=words, n=n, scale=scale)
+
+
+def slope(losses, x):
+    """Derivative of a loss in each element of x, from differences.
+
+    ``losses`` takes arguments stacked along a new first axis to one loss each. Differences of
+    fourth order with this step are right to 1e-10, so what they say is compared as float32.
+    """
+    step = 1e-3
+    moves = step * np.eye(x.size).reshape(x.size, *x.shape)
+    near = losses(x + moves) - losses(x - moves)
+    far = losses(x + 2 * moves) - losses(x - 2 * moves)
+    return ((8 * near - far) / (12 * step)).reshape(x.shape).astype(np.float32)
+
+
+def slopes(attention, d_out, q, k, v, **options):
+    """Derivatives of (d_out * attention(q, k, v)).sum() in q, k and v, from differences."""
+    args = [q, k, v]
+
+    def losses_of(position):
+        def losses(stacked):
+            many = [np.repeat(array[None], len(stacked), axis=0) for array in args]
+            many[position] = stacked
+            out = attention(*many, **options)
+            return (d_out * out).sum(axis=tuple(range(1, out.ndim)))
+
+        return losses
+
+    return [slope(losses_of(position), args[position]) for position in range(3)]
+
+
+def check_slopes(saw, want, words):
+    for name, ours, theirs in zip(NAMES, saw, want, strict=True):
+        what = f"{name}, against differences of your attention,"
+        check.close(ours.astype(np.float32), theirs, what=what, given=words)
+
+
+@rule("R20")
+@given(
+    lead=st.sampled_from([(), (2,), (2, 3), (0,)]),
+    T=st.integers(0, 3),
+    D_v=SIZES,
+    causal=st.booleans(),
+    dtype=st.sampled_from(["float16", "float32", "float64"]),
+)
+def test_gradients_have_the_form_of_their_arguments(solution, lead, T, D_v, causal, dtype):
+    d_out, q, k, v, words = normal(0, lead, T, 4, 3, D_v, dtype)
+    words += f", causal={causal}"
+
+    saw = solution.attention_backward(d_out, q, k, v, causal=causal)
+
+    gradients(saw, (q.shape, k.shape, v.shape), dtype, words)
+
+
+@rule("R20")
+@given(
+    seed=SEEDS, T=SIZES, S=SIZES, D=SIZES, D_v=SIZES, scale=st.sampled_from([None, 0.8, -0.5, 0.0])
+)
+def test_gradients_are_the_slopes_of_the_output(solution, seed, T, S, D, D_v, scale):
+    d_out, q, k, v, words = normal(seed, (), T, S, D, D_v)
+    words += f", scale={scale}"
+
+    saw = solution.attention_backward(d_out, q, k, v, scale=scale)
+
+    gradients(saw, (q.shape, k.shape, v.shape), q.dtype, words)
+    check_slopes(saw, slopes(solution.attention, d_out, q, k, v, scale=scale), words)
+
+
+@rule("R20")
+@given(seed=SEEDS, T=SIZES, S=SIZES, dtype=DTYPES)
+def test_values_share_out_the_whole_gradient(solution, seed, T, S, dtype):
+    d_out, q, k, v, words = normal(seed, (2,), T, S, dtype=dtype)
+
+    saw = solution.attention_backward(d_out, q, k, v)
+
+    d_v = gradients(saw, (q.shape, k.shape, v.shape), dtype, words)[2]
+    what = "sum of d_v over the keys, against the sum of d_out over the queries"
+    n, scale = 3 + S + T, float(np.abs(d_out).sum())
+    check.close(d_v.sum(axis=1), d_out.sum(axis=1), what=what, given=words, n=n, scale=scale)
+
+
+@rule("R20")
+@given(seed=SEEDS, T=SIZES, S=SIZES, dtype=DTYPES)
+def test_moving_all_keys_together_has_no_effect(solution, seed, T, S, dtype):
+    d_out, q, k, v, words = normal(seed, (2,), T, S, dtype=dtype)
+
+    saw = solution.attention_backward(d_out, q, k, v)
+
+    d_k = gradients(saw, (q.shape, k.shape, v.shape), dtype, words)[1]
+    what = "sum of d_k over the keys, against 0,"
+    n, scale = 5 + S + T, float(np.abs(d_out).sum() * np.abs(q).max() * np.abs(v).max())
+    zero = np.zeros((2, 3), dtype)
+    check.close(d_k.sum(axis=1), zero, what=what, given=words, n=n, scale=scale)
+
+
+@rule("R20")
+@given(seed=SEEDS, T=SIZES, S=SIZES, scale=st.sampled_from([None, 2.0]))
+def test_queries_and_keys_share_one_product(solution, seed, T, S, scale):
+    d_out, q, k, v, words = normal(seed, (), T, S)
+    words += f", scale={scale}"
+
+    saw = solution.attention_backward(d_out, q, k, v, scale=scale)
+
+    d_q, d_k, _ = gradients(saw, (q.shape, k.shape, v.shape), q.dtype, words)
+    what = "(q * d_q).sum() against (k * d_k).sum(),"
+    size = float(np.abs(d_out).sum() * np.abs(q @ k.T).max() * np.abs(v).max())
+    n = 3 * (T + S + 3)
+    check.close((q * d_q).sum(), float((k * d_k).sum()), what=what, given=words, n=n, scale=size)
+
+
+@rule("R5")
+@given(seed=SEEDS, T=SIZES, S=SIZES, dtype=DTYPES, max_examples=25)
+def test_gradients_survive_scores_in_the_hundreds(solution, seed, T, S, dtype):
+    rng = np.random.default_rng(seed)
+    offset = {"float32": 300.0, "float64": 3000.0}[dtype]
+    signs = (-1.0) ** np.arange(T)
+    q = np.column_stack([rng.integers(-1, 2, (T, 2)), signs]).astype(dtype)
+    k = np.column_stack([rng.integers(-1, 2, (S, 2)), np.zeros(S)]).astype(dtype)
+    d_out, v = (rng.integers(-2, 3, (rows, 2)).astype(dtype) for rows in (T, S))
+    far = k + np.array([0.0, 0.0, offset], dtype)
+
+    saw = solution.attention_backward(d_out, q, far, v, scale=1.0)
+
+    words = f"T={T}, S={S}, {dtype}, scores of -2 to 2 moved by ±{offset:g}, every other row up"
+    near = solution.attention_backward(d_out, q, k, v, scale=1.0)
+    gradients(saw, (q.shape, k.shape, v.shape), dtype, words)
+    same = (saw[0][:, :2], *saw[1:])  # the third column of d_q sees the offset itself
+    close_gradients(same, (near[0][:, :2], *near[1:]), words, n=6 + T + S, scale=4 * offset)
+
+
+@rule("R6")
+@given(step=st.sampled_from([1, 1024]), S=st.integers(2, 5), max_examples=8)
+def test_float16_gradients_have_the_room_of_float32(solution, step, S):
+    size = 256.0 if step > 1 else 64.0
+    q = np.array([[size, 1.0]], np.float16)
+    k = np.array([[size, step * s] for s in range(S)], np.float16)
+    v = np.arange(S, dtype=np.float16)[:, None]
+
+    saw = solution.attention_backward(np.ones((1, 1), np.float16), q, k, v, scale=1 / step)
+
+    words = (
+        f"float16, dot products {size**2:,.0f} + {step} · (0, 1, …), scale=1/{step}, v = 0, 1, …"
+    )
+    gradients(saw, (q.shape, k.shape, v.shape), np.float16, words)
+    weights = np.exp(np.arange(S)) / np.exp(np.arange(S)).sum()
+    check.close(saw[2], weights[:, None].astype(np.float16), what="d_v", given=words)
+    d_scores = weights * (np.arange(S) - weights @ np.arange(S))
+    want = (d_scores * size / step).astype(np.float16)
+    check.close(saw[1][:, 0], want, what="d_k[:, 0]", given=words)
+
+
+@rule("R6")
+@given(dtype=DTYPES, max_examples=2)
+def test_gradients_keep_differences_that_the_dtype_can_tell(solution, dtype):
+    tiny = {"float32": 2.0**-12, "float64": 2.0**-28}[dtype]  # lost in the next smaller dtype
+    one = np.ones((1, 1), dtype)
+    k, v = np.array([[tiny], [0.0]], dtype), np.array([[1.0 + tiny], [1.0]], dtype)
+
+    saw = solution.attention_backward(one, one, k, v, scale=1.0)
+
+    words = f"{dtype}, d_out = q = [[1]], k = [[{tiny}], [0]], v = [[1 + {tiny}], [1]], scale=1"
+    tilt = math.tanh(tiny / 2)  # the weights are (1 ± tilt) / 2
+    slope_of_a_key = (1 - tilt**2) / 4 * tiny
+    d_q, d_k, d_v = slope_of_a_key * tiny, [slope_of_a_key, -slope_of_a_key], [1 + tilt, 1 - tilt]
+    want = [np.array([[d_q]]), np.array([d_k]).T, np.array([d_v]).T / 2]
+    close_gradients(saw, [array.astype(dtype) for array in want], words, n=3)
+
+
+@rule("R21")
+@given(seed=SEEDS, T=SIZES, S=SIZES, causal=st.booleans())
+def test_gradients_are_slopes_under_any_mask(solution, seed, T, S, causal):
+    d_out, q, k, v, words = normal(seed, (2,), T, S)
+    mask = np.random.default_rng(seed).random((T, S)) < 0.6
+    words += f", mask from default_rng({seed}).random({mask.shape}) < 0.6, causal={causal}"
+
+    saw = solution.attention_backward(d_out, q, k, v, mask=mask, causal=causal)
+
+    gradients(saw, (q.shape, k.shape, v.shape), q.dtype, words)
+    want = slopes(_stacked(solution.attention), d_out, q, k, v, mask=mask, causal=causal)
+    check_slopes(saw, want, words)
+
+
+def _stacked(attention):
+    return lambda q, k, v, mask, causal: attention(q, k, v, mask=mask, causal=causal)
+
+
+@rule("R21")
+@given(seed=SEEDS, T=SIZES, S=st.integers(2, 5), key=st.integers(0, 4), dtype=DTYPES)
+def test_a_forbidden_key_gets_and_gives_no_gradient(solution, seed, T, S, key, dtype):
+    d_out, q, k, v, words = normal(seed, (2,), T, S, dtype=dtype)
+    key %= S
+    mask = np.arange(S) != key
+    k[:, key], v[:, key] = 1e4, -1e4
+    words += f", key {key} forbidden to all, it and its value of size 10,000"
+
+    saw = solution.attention_backward(d_out, q, k, v, mask=mask)
+
+    left = (np.delete(array, key, axis=1) for array in (k, v))
+    d_q, d_k, d_v = solution.attention_backward(d_out, q, *left)
+    want = (d_q, np.insert(d_k, key, 0.0, axis=1), np.insert(d_v, key, 0.0, axis=1))
+    close_gradients(saw, want, words, n=2 * (3 + S + T))
+
+
+@rule("R21")
+@given(seed=SEEDS, T=st.integers(2, 5), S=SIZES, row=st.integers(0, 4), dtype=DTYPES)
+def test_a_query_that_sees_nothing_leaves_the_others_their_gradients(
+    solution, seed, T, S, row, dtype
+):
+    d_out, q, k, v, words = normal(seed, (2,), T, S, dtype=dtype)
+    row %= T
+    mask = np.ones((T, S), bool)
+    mask[row] = False
+    words += f", a mask that forbids query {row} every key"
+
+    saw = solution.attention_backward(d_out, q, k, v, mask=mask)
+
+    left = (np.delete(array, row, axis=1) for array in (d_out, q))
+    d_q, d_k, d_v = solution.attention_backward(*left, k, v)
+    want = (np.insert(d_q, row, 0.0, axis=1), d_k, d_v)
+    close_gradients(saw, want, words, n=2 * (3 + S + T))
+
+
+@rule("R21")
+@given(T=st.integers(0, 3), S=st.integers(0, 3), causal=st.booleans(), max_examples=20)
+def test_without_queries_or_keys_gradients_are_zero(solution, T, S, causal):
+    T, S = (T, 0) if T else (0, S)
+    d_out, q, k, v, words = normal(0, (2,), T, S)
+    words += f", causal={causal}"
+
+    saw = solution.attention_backward(d_out, q, k, v, causal=causal)
+
+    close_gradients(saw, [np.zeros_like(array) for array in (q, k, v)], words, n=1)
+
+
+@rule("R7")
+@given(seed=SEEDS, causal=st.booleans(), dtype=DTYPES, max_examples=10)
+def test_backward_does_not_modify_its_arguments(solution, seed, causal, dtype):
+    d_out, q, k, v, words = normal(seed, (2,), dtype=dtype)
+    mask = np.ones((3, 4), bool)
+    words += f", causal={causal}"
+
+    with check.unchanged(given=words, d_out=d_out, q=q, k=k, v=v, mask=mask):
+        solution.attention_backward(d_out, q, k, v, mask=mask, causal=causal)
+
+
+@rule("R7")
+@given(seed=SEEDS, causal=st.booleans(), dtype=DTYPES, max_examples=10)
+def test_layer_backward_does_not_modify_its_arguments(solution, seed, causal, dtype):
+    d_out, x, params, words = layer(seed, dtype=dtype)
+
+    with check.unchanged(given=words, d_out=d_out, x=x, **params):
+        solution.multi_head_attention_backward(d_out, x, params, n_heads=2, causal=causal)
+
+
+@rule("R9")
+def test_an_output_gradient_that_does_not_fit_is_named(solution):
+    d_out, q, k, v, _ = normal(1)
+
+    for wrong in (d_out[:1], d_out[:, :1], d_out[None], d_out.astype(np.float32)):
+        words = f"d_out {wrong.shape} of {wrong.dtype} for an output (3, 2) of float64"
+        check.raises(
+            ValueError,
+            solution.attention_backward,
+            wrong,
+            q,
+            k,
+            v,
+            what="attention_backward",
+            given=words,
+            names="d_out",
+        )
+
+
+@rule("R20")
+@given(seed=SEEDS, T=SIZES, S=SIZES, causal=st.booleans(), dtype=DTYPES)
+def test_gradients_have_the_right_values(solution, reference, seed, T, S, causal, dtype):
+    d_out, q, k, v, words = normal(seed, (2, 3), T, S, dtype=dtype)
+    mask = np.random.default_rng(seed).random((2, 1, 1, S)) < 0.7
+    mask[..., 0] = True
+    words += f", mask {mask[:, 0, 0].tolist()}, causal={causal}"
+    options = {"mask": mask, "causal": causal and T <= S, "scale": 0.9}
+
+    saw = solution.attention_backward(d_out, q, k, v, **options)
+
+    want = reference.attention_backward(d_out, q, k, v, **options)
+    close_gradients(saw, want, f"{words}, scale=0.9", n=2 * (3 + S + T))
+
+
+def layer_gradients(saw, x, params, words):
+    """The pair (d_x, d_params) with its form checked."""
+    check.that(isinstance(saw, tuple) and len(saw) == 2, saw="not a tuple of two", given=words)
+    d_x, d_params = saw
+    check.array(d_x, shape=x.shape, dtype=x.dtype, what="d_x", given=words)
+    check.equal(sorted(d_params), sorted(params), what="names in d_params", given=words)
+    for name, array in params.items():
+        what = f"d_params[{name!r}]"
+        check.array(d_params[name], shape=array.shape, dtype=x.dtype, what=what, given=words)
+    return d_x, d_params
+
+
+def close_layer_gradients(saw, want, words, n):
+    d_x, d_params = layer_gradients(saw, want[0], want[1], words)
+    check.close(d_x, want[0], what="d_x", given=words, n=n)
+    for name, theirs in want[1].items():
+        check.close(d_params[name], theirs, what=f"d_params[{name!r}]", given=words, n=n)
+
+
+@rule("R22")
+@given(B=st.integers(0, 2), T=st.integers(0, 3), dtype=st.sampled_from(["float16", "float32"]))
+def test_layer_gradients_have_the_names_and_forms_of_the_parameters(solution, B, T, dtype):
+    d_out, x, params, words = layer(0, B, T, dtype=dtype)
+
+    saw = solution.multi_head_attention_backward(d_out, x, params, n_heads=2)
+
+    layer_gradients(saw, x, params, words)
+
+
+@rule("R22")
+@given(seed=SEEDS, T=st.integers(1, 3), H=st.integers(1, 2), causal=st.booleans(), max_examples=6)
+def test_layer_gradients_are_the_slopes_of_the_output(solution, seed, T, H, causal):
+    d_out, x, params, words = layer(seed, 2, T, 3, H)
+    words += f", causal={causal}"
+
+    def losses_of(name):
+        arrays = {"x": x, **params}
+
+        def losses(stacked):
+            ways = ({**arrays, name: array} for array in stacked)
+            outs = (
+                solution.multi_head_attention(way.pop("x"), way, n_heads=H, causal=causal)
+                for way in ways
+            )
+            return np.array([(d_out * out).sum() for out in outs])
+
+        return losses
+
+    saw = solution.multi_head_attention_backward(d_out, x, params, n_heads=H, causal=causal)
+
+    d_x, d_params = layer_gradients(saw, x, params, words)
+    for name, ours in {"x": d_x, **d_params}.items():
+        want = slope(losses_of(name), {"x": x, **params}[name])
+        what = f"gradient of {name}, against differences of your layer,"
+        check.close(ours.astype(np.float32), want, what=what, given=words)
+
+
+@rule("R22")
+@given(seed=SEEDS, T=SIZES, H=st.integers(1, 3), causal=st.booleans(), max_examples=20)
+def test_parameter_gradients_add_up_over_the_batch(solution, seed, T, H, causal):
+    d_out, x, params, words = layer(seed, 3, T, 4, H)
+    options = {"n_heads": H, "causal": causal}
+
+    saw = solution.multi_head_attention_backward(d_out, x, params, **options)
+
+    d_x, d_params = layer_gradients(saw, x, params, words)
+    parts = [
+        solution.multi_head_attention_backward(d_out[b : b + 1], x[b : b + 1], params, **options)
+        for b in range(3)
+    ]
+    words += f", causal={causal}: one call, against a call for each sequence"
+    whole = np.concatenate([part[0] for part in parts])
+    check.close(d_x, whole, what="d_x", given=words, n=6 * (4 + T))
+    for name, ours in d_params.items():
+        total = sum(part[1][name] for part in parts)
+        what = f"d_params[{name!r}]"
+        check.close(ours, total, what=what, given=words, n=6 * (4 + T), scale=_size(d_params))
+
+
+def _size(d_params):
+    return max(1.0, *(float(np.abs(array).max()) for array in d_params.values()))
+
+
+@rule("R22")
+@given(seed=SEEDS, T=SIZES, H=st.integers(1, 3), causal=st.booleans(), max_examples=20)
+def test_a_bias_of_the_keys_has_no_gradient(solution, seed, T, H, causal):
+    d_out, x, params, words = layer(seed, 2, T, 4, H)
+    words += f", causal={causal}"
+
+    saw = solution.multi_head_attention_backward(d_out, x, params, n_heads=H, causal=causal)
+
+    _, d_params = layer_gradients(saw, x, params, words)
+    what = "d_params['b_k'], against 0,"
+    zero = np.zeros_like(params["b_k"])
+    check.close(d_params["b_k"], zero, what=what, given=words, n=6 * (4 + T), scale=_size(d_params))
+
+
+@rule("R21")
+@given(seed=SEEDS, T=st.integers(2, 4), row=st.integers(0, 3), max_examples=20)
+def test_padding_of_a_whole_sequence_leaves_gradients_of_the_rest(solution, seed, T, row):
+    d_out, x, params, words = layer(seed, 2, T)
+    d_out[1] = 0.0
+    mask = np.array([True, False])[:, None, None, None]  # (B, 1, 1, 1)
+    words += ", sequence 1 is padding: its keys forbidden, its d_out 0"
+
+    saw = solution.multi_head_attention_backward(d_out, x, params, n_heads=2, mask=mask)
+
+    rest = solution.multi_head_attention_backward(d_out[:1], x[:1], params, n_heads=2)
+    want = (np.concatenate([rest[0], np.zeros_like(rest[0])]), rest[1])
+    close_layer_gradients(saw, want, words, n=6 * (4 + T))
+
+
+@rule("R9")
+def test_a_layer_gradient_that_does_not_fit_is_named(solution):
+    d_out, x, params, _ = layer(1)
+
+    for wrong in (d_out[:1], d_out[..., :1], d_out.astype(np.float32)):
+        words = f"d_out {wrong.shape} of {wrong.dtype} for an output (2, 3, 4) of float64"
+        check.raises(
+            ValueError,
+            solution.multi_head_attention_backward,
+            wrong,
+            x,
+            params,
+            n_heads=2,
+            what="multi_head_attention_backward",
+            given=words,
+            names="d_out",
+        )
+
+
+@rule("R22")
+@given(seed=SEEDS, B=st.integers(1, 3), T=SIZES, H=st.integers(1, 3), dtype=DTYPES)
+def test_layer_gradients_have_the_right_values(solution, reference, seed, B, T, H, dtype):
+    d_out, x, params, words = layer(seed, B, T, 5, H, 3, dtype)
+    mask = np.random.default_rng(seed).random((B, 1, 1, T)) < 0.7
+    mask[..., 0] = True
+    options = {"n_heads": H, "mask": mask, "causal": bool(seed % 2)}
+
+    saw = solution.multi_head_attention_backward(d_out, x, params, **options)
+
+    want = reference.multi_head_attention_backward(d_out, x, params, **options)
+    words += f", padding mask {mask[:, 0, 0].tolist()}, causal={bool(seed % 2)}"
+    close_layer_gradients(saw, want, words, n=6 * (5 + T + B))
+
+
+@rule("R23")
+def test_the_backward_pass_holds_few_score_matrices(peak, reference):
+    def inputs(rng):
+        return tuple(rng.standard_normal((8, 256, 8), dtype=np.float32) for _ in range(4))
+
+    def run(impl, *args):
+        return impl.attention_backward(*args, causal=True)
+
+    def verify(saw, *args):
+        words = "d_out, q, k and v (8, 256, 8), float32, causal=True"
+        close_gradients(saw, run(reference, *args), words, n=2 * (8 + 256))
+
+    peak(run, inputs=inputs, verify=verify)
