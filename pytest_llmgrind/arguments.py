@@ -39,21 +39,20 @@ def meant(argument: str, config: pytest.Config) -> str:
 
 def _missing(argument: str, path: Path) -> str:
     known = [challenge.name for challenge in challenges_below(path.parent)]
-    near = difflib.get_close_matches(path.name, known, n=3, cutoff=0.4)
+    near = difflib.get_close_matches(path.name, known, n=3, cutoff=0.6)
     if near:
         raise pytest.UsageError(f"no challenge {argument}; did you mean {', '.join(near)}?")
     return argument
 
 
 def _in_challenge(argument: str, path: Path, root: Path) -> str:
-    hidden = root / "hidden"
-    if path in (root, hidden):
-        return argument
     try:
-        if manifests.load(root).stage_at(path):
-            return argument
+        stage = manifests.load(root).stage_at(path)
     except ManifestError:
         return str(root)
+    hidden = root / "hidden"
+    if stage or path in (root, hidden):
+        return argument
     ours = hidden in path.parents or path in [root / name for name in OURS]
     return str(root) if ours else argument
 

@@ -132,13 +132,17 @@ class BrokenManifest(pytest.Item):
     def of(cls, parent: pytest.Directory, error: ManifestError) -> BrokenManifest:
         file = (parent.path if isinstance(parent, Challenge) else parent.path.parent) / OURS[0]
         nodeid = f"{parent.nodeid}/{OURS[0]}".removeprefix("./")
+        text = str(error).removeprefix(f"{parent.config.invocation_params.dir}/")
         node: BrokenManifest = cls.from_parent(
-            parent, name=OURS[0], path=file, nodeid=nodeid, text=str(error)
+            parent, name=OURS[0], path=file, nodeid=nodeid, text=text
         )
         return node
 
     def runtest(self) -> None:
         pytest.fail(self.text, pytrace=False)
+
+    def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException]) -> str:  # type: ignore[override]
+        return self.text
 
     def reportinfo(self) -> tuple[Path, int, str]:
         return self.path, 0, self.nodeid
