@@ -107,8 +107,10 @@ class Front:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
+        """``-m gpu`` over challenges without a GPU test is no mistake."""
+        names_a_tier = "gpu" in (self.config.getoption("markexpr", "") or "")
         on_worker = hasattr(self.config, "workerinput")
-        if exitstatus == pytest.ExitCode.NO_TESTS_COLLECTED and not on_worker:
+        if exitstatus == pytest.ExitCode.NO_TESTS_COLLECTED and names_a_tier and not on_worker:
             from pytest_llmgrind import tiers
 
             tiers.settle(session)
