@@ -1,7 +1,7 @@
 """Who stands where in one challenge: you, the reference, the baseline, other entrants.
 
-Ranked by rules kept, then by budgets met, then by how much of the limits is used. Knows nothing
-about pytest.
+Ranked by rules kept, then by budgets met, then by how much of the limits is used, as far as that
+is not noise. Knows nothing about pytest.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 KINDS = ("you", "reference", "entrant", "baseline")
+NOISE = 0.1
+"""Shares that differ by no more rank the same: timings of two runs differ by some percent."""
 Figures = Mapping[str, float | None]
 
 
@@ -19,7 +21,8 @@ class Entry:
     """One line of the standing.
 
     ``kept`` and ``stages`` are None where rules were not tested; then there is no rank, and
-    ``reason`` may say why. ``share`` is the mean of figure / limit, where all are measured.
+    ``reason`` may say why. ``share`` is the mean of figure / limit, where all are measured, an
+    entrant's figures scaled to your run.
     """
 
     name: str
@@ -77,7 +80,7 @@ def of(run: Run, outside: Sequence[Outside] = ()) -> tuple[Entry, ...]:
     ]
     if any(figure is not None for figure in baseline.values()):
         entries.append(entry("baseline", figures=baseline, limits=limits))
-    entries += [_entrant(other, limits) for other in outside]
+    entries += [_entrant(other, run, reference) for other in outside]
     return ranked(entries)
 
 
@@ -88,16 +91,30 @@ def _filled(first: Figures, others: Iterable[Figures]) -> Figures:
     return filled
 
 
-def _entrant(other: Outside, limits: Mapping[str, float]) -> Entry:
-    return entry(
+def _entrant(other: Outside, run: Run, reference: Figures) -> Entry:
+    found = entry(
         "entrant",
         name=other.name,
         kept=other.kept,
         stages=other.stages,
         figures=other.figures,
-        limits=limits,
+        limits=run.limits,
         reason=other.reason,
     )
+    scaled = {
+        b: f * _scale(reference.get(b), other.reference.get(b)) for b, f in found.figures.items()
+    }
+    return replace(found, share=_share(scaled, run.limits))
+
+
+def _scale(ours: float | None, theirs: float | None) -> float:
+    """What makes two runs comparable: the reference was measured in both.
+
+    Beyond a factor of two it is not the machine that differed (an exponent near 0 is mere noise).
+    """
+    if not ours or not theirs:
+        return 1.0
+    return ours / theirs if 0.5 <= ours / theirs <= 2 else 1.0
 
 
 def entry(
@@ -113,7 +130,6 @@ def entry(
     """An entry without a rank yet. ``figures`` and ``limits`` go by the names of the budgets."""
     found = {budget: figures.get(budget) for budget in limits}
     known = {b: f for b, f in found.items() if f is not None and math.isfinite(f)}
-    shares = [_rounded(figure / limits[budget]) for budget, figure in known.items()]
     return Entry(
         name=name or kind,
         kind=kind,
@@ -121,24 +137,42 @@ def entry(
         stages=stages,
         figures=known,
         met=sum(figure <= limits[budget] for budget, figure in known.items()),
-        share=sum(shares) / len(shares) if limits and len(shares) == len(limits) else None,
+        share=_share(known, limits),
         reason=reason,
     )
 
 
+def _share(figures: Mapping[str, float], limits: Mapping[str, float]) -> float | None:
+    if not limits or len(figures) < len(limits):
+        return None
+    return sum(figures[budget] / limit for budget, limit in limits.items()) / len(limits)
+
+
 def ranked(entries: Iterable[Entry]) -> tuple[Entry, ...]:
     """Best first; equals share a rank; those whose rules were not tested come last, unranked."""
-    order = sorted(entries, key=lambda one: (KINDS.index(one.kind), one.name))
-    judged = sorted((one for one in order if one.kept is not None), key=_key)
-    keys = [_key(one) for one in judged]
-    placed = [replace(one, rank=keys.index(key) + 1) for one, key in zip(judged, keys, strict=True)]
-    return (*placed, *(one for one in order if one.kept is None))
+    every = list(entries)
+    placed: list[Entry] = []
+    first: Entry | None = None
+    for number, one in enumerate(sorted((e for e in every if e.kept is not None), key=_key), 1):
+        if first is None or not _equal(first, one):
+            first = replace(one, rank=number)
+        placed.append(replace(one, rank=first.rank))
+    placed += [one for one in every if one.kept is None]
+    return tuple(sorted(placed, key=_order))
 
 
 def _key(one: Entry) -> tuple[int, int, float]:
     return -(one.kept or 0), -one.met, math.inf if one.share is None else one.share
 
 
-def _rounded(share: float) -> float:
-    """To two significant digits: what measures the same ranks the same."""
-    return float(f"{share:.2g}")
+def _equal(first: Entry, one: Entry) -> bool:
+    """Whether ``one``, which is not ahead of ``first``, is behind it by more than noise."""
+    if (first.kept, first.met) != (one.kept, one.met):
+        return False
+    if first.share is None or one.share is None:
+        return first.share is one.share
+    return one.share - first.share <= NOISE * abs(first.share)
+
+
+def _order(one: Entry) -> tuple[float, int, str]:
+    return one.rank or math.inf, KINDS.index(one.kind), one.name

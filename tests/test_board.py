@@ -448,11 +448,36 @@ def test_rules_come_before_budgets_and_budgets_before_figures(root: Path) -> Non
     ]
 
 
-def test_what_reads_the_same_ranks_the_same(root: Path) -> None:
-    """Noise in the third digit does not make a winner."""
-    challenge = build(root, *green(root), outside=[entrant("twin", 3, 0.4004)])
+@pytest.mark.parametrize(
+    ("figure", "want"),
+    [
+        (0.4, [(1, "reference"), (2, "you"), (2, "twin")]),
+        (0.43, [(1, "reference"), (2, "you"), (2, "twin")]),
+        (0.37, [(1, "reference"), (2, "you"), (2, "twin")]),
+        (0.45, [(1, "reference"), (2, "you"), (3, "twin")]),
+        (0.35, [(1, "reference"), (2, "twin"), (3, "you")]),
+    ],
+)
+def test_noise_makes_no_winner(root: Path, figure: float, want: list[tuple[int, str]]) -> None:
+    """Who is within a tenth of the first of a rank shares it."""
+    challenge = build(root, *green(root), outside=[entrant("twin", 3, figure)])
 
-    assert ranks(challenge)[:3] == [(1, "reference"), (2, "you"), (2, "twin")]
+    assert ranks(challenge)[:3] == want
+
+
+def test_a_busier_machine_does_not_decide(root: Path) -> None:
+    """The reference was measured in both runs; an entrant's figures are scaled by it."""
+    slower = {"reference": {"long_lists_are_fast": 0.25}}  # 0.2 in your run
+    faster = {"reference": {"long_lists_are_fast": 0.05}}  # more than a machine can differ
+
+    challenge = build(
+        root,
+        *green(root),
+        outside=[entrant("busy", 3, 0.49, **slower), entrant("odd", 3, 0.3, **faster)],
+    )
+
+    assert ranks(challenge)[:4] == [(1, "reference"), (2, "odd"), (3, "you"), (3, "busy")]
+    assert dict(challenge.standing[3].figures) == {"long_lists_are_fast": 0.49}
 
 
 def test_who_has_no_result_has_no_rank_but_a_reason(root: Path) -> None:

@@ -38,10 +38,10 @@ def yours(row: BudgetRow) -> str:
     text = figure(row.figure, row)
     if row.figure is None or row.low is None or row.high is None or row.low == row.high:
         return text
-    if row.kind not in ("race", "scaling"):
+    side = max(row.high - row.figure, row.figure - row.low)
+    if row.kind not in ("race", "scaling") or not math.isfinite(side):
         return text
     places = _places(row.figure)
-    side = max(row.high - row.figure, row.figure - row.low)
     steps = math.ceil(round(side * 10**places, 6))  # outwards, but not for a rounding error
     return f"{text} ±{steps / 10**places:.{places}f}"
 
