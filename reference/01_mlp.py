@@ -1,7 +1,7 @@
 """A multilayer perceptron with softmax cross-entropy, its gradients by hand, and minibatch SGD.
 
 Backpropagation: Rumelhart, Hinton and Williams 1986, "Learning representations by back-propagating
-errors", Nature 323, equations 4 to 7. Initialisation: He et al. 2015, arXiv 1502.01852, equation 10.
+errors", Nature 323, equations 4 to 7. Initialisation: He et al. 2015, arXiv 1502.01852, eq. 10.
 Differs from them in the loss (cross-entropy of a softmax) and the activation (ReLU).
 
 Dimension key: N examples, C width of an input, F width of a hidden layer, V classes, L layers.
@@ -10,6 +10,7 @@ Dimension key: N examples, C width of an input, F width of a hidden layer, V cla
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 
 import numpy as np
 
@@ -27,7 +28,7 @@ def init_params(
             "w": (rng.standard_normal((fan_in, fan_out)) * np.sqrt(2 / fan_in)).astype(dtype),
             "b": np.zeros(fan_out, dtype),
         }
-        for fan_in, fan_out in zip(widths[:-1], widths[1:], strict=True)
+        for fan_in, fan_out in pairwise(widths)
     ]
 
 

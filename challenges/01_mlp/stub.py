@@ -9,6 +9,7 @@ Dimension key: N examples, C width of an input, F width of a hidden layer, V cla
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 
 import numpy as np
 
@@ -26,7 +27,7 @@ def init_params(
             "w": (rng.standard_normal((fan_in, fan_out)) * np.sqrt(2 / fan_in)).astype(dtype),
             "b": np.zeros(fan_out, dtype),
         }
-        for fan_in, fan_out in zip(widths[:-1], widths[1:], strict=True)
+        for fan_in, fan_out in pairwise(widths)
     ]
 
 

@@ -6,10 +6,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from references import load
-
 import torch
 import torch.nn.functional as F
+from references import load
 
 mlp = load("01_mlp")
 SEEDS = range(8)

@@ -35,7 +35,9 @@ def draw(seed: int, *shape: int) -> tuple[np.random.Generator, np.ndarray]:
 
 def llama_tables(D: int, base: float, positions: np.ndarray) -> tuple[Any, Any]:
     config = LlamaConfig(
-        hidden_size=D, num_attention_heads=1, rope_parameters={"rope_type": "default", "rope_theta": base}
+        hidden_size=D,
+        num_attention_heads=1,
+        rope_parameters={"rope_type": "default", "rope_theta": base},
     )
     x = torch.zeros(1, dtype=torch.float64)
     return LlamaRotaryEmbedding(config)(x, torch.from_numpy(positions))
@@ -93,7 +95,9 @@ def test_interleaved_scores_are_those_of_deepseek(seed: int) -> None:
     positions = np.arange(5)[None] + 11
     cos, sin = llama_tables(8, 10_000.0, positions)
 
-    q_want, k_want = apply_rotary_pos_emb_interleave(torch.from_numpy(q), torch.from_numpy(k), cos, sin)
+    q_want, k_want = apply_rotary_pos_emb_interleave(
+        torch.from_numpy(q), torch.from_numpy(k), cos, sin
+    )
 
     want = (q_want @ k_want.transpose(-1, -2)).numpy() / np.sqrt(8)
     saw = rope.attention_scores(q, k, positions, positions, layout="interleaved")
@@ -129,7 +133,7 @@ def test_far_positions_agree_with_complex_numbers_in_float64(seed: int) -> None:
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_an_interleaved_checkpoint_runs_in_llamas_code(seed: int) -> None:
-    """GPT-J's rotation of the original projections and Llama's of the converted ones: same scores."""
+    """GPT-J's rotation of the original projections, Llama's of the converted ones: same scores."""
     rng, x = draw(seed, 5, 12)
     w_q, w_k = rng.normal(size=(2, 12, 3 * 8))
     sin, cos = create_sinusoidal_positions(64, 8)[:5][None].double().chunk(2, dim=-1)

@@ -23,8 +23,13 @@ def test_hidden_layers_are_rectified_and_the_last_is_not(
 
     saw = solution.forward(params, x)
 
-    check.close(saw, reference.forward(params, x), what="logits", n=2 * sum(widths),
-                given=f"widths {widths}, N={N}, {np.dtype(dtype)}, seed {seed}")
+    check.close(
+        saw,
+        reference.forward(params, x),
+        what="logits",
+        n=2 * sum(widths),
+        given=f"widths {widths}, N={N}, {np.dtype(dtype)}, seed {seed}",
+    )
 
 
 @rule("R1")
@@ -37,7 +42,9 @@ def test_examples_do_not_see_each_other(solution, N, seed):
 
     check.array(saw, shape=(N, 2), dtype=x.dtype, what="logits", given=f"N={N}")
     alone = np.concatenate([solution.forward(params, x[n : n + 1]) for n in range(N)])
-    check.close(saw, alone, what="logits", n=16, given=f"a batch of {N} against its rows, seed {seed}")
+    check.close(
+        saw, alone, what="logits", n=16, given=f"a batch of {N} against its rows, seed {seed}"
+    )
 
 
 @rule("R2")
@@ -76,8 +83,14 @@ def test_large_logits_have_an_exact_loss(solution, size, dtype, right):
             check.that(False, saw=f"loss: {error}", given=f"logits 0 and ±{size:g}")
 
     want = 0.0 if right else float(dtype(size))
-    check.close(saw, want, what="loss", n=2, scale=max(1.0, want),
-                given=f"logits 0 and ±{size:g}, {np.dtype(dtype)}")
+    check.close(
+        saw,
+        want,
+        what="loss",
+        n=2,
+        scale=max(1.0, want),
+        given=f"logits 0 and ±{size:g}, {np.dtype(dtype)}",
+    )
 
 
 @rule("R3")
@@ -89,8 +102,13 @@ def test_a_row_may_be_shifted(solution, shift, seed):
 
     saw = solution.cross_entropy(logits + np.array([[shift], [0.0], [-shift]]), labels)
 
-    check.close(saw, solution.cross_entropy(logits, labels), what="loss", n=16,
-                given=f"rows shifted by {shift:g}, 0 and {-shift:g}, seed {seed}")
+    check.close(
+        saw,
+        solution.cross_entropy(logits, labels),
+        what="loss",
+        n=16,
+        given=f"rows shifted by {shift:g}, 0 and {-shift:g}, seed {seed}",
+    )
 
 
 @rule("R4")
@@ -111,11 +129,19 @@ def test_a_loss_is_a_python_float(solution, dtype):
 
     saw = solution.cross_entropy(logits, np.array([1]))
 
-    check.that(isinstance(saw, float), saw=f"the loss is a {type(saw).__name__}",
-               given=f"logits of dtype {np.dtype(dtype)}")
+    check.that(
+        isinstance(saw, float),
+        saw=f"the loss is a {type(saw).__name__}",
+        given=f"logits of dtype {np.dtype(dtype)}",
+    )
     want = math.log1p(math.exp(1.5))
-    check.close(np.asarray(saw, dtype), np.asarray(want, dtype), what="loss", n=8,
-                given=f"logits of dtype {np.dtype(dtype)}")
+    check.close(
+        np.asarray(saw, dtype),
+        np.asarray(want, dtype),
+        what="loss",
+        n=8,
+        given=f"logits of dtype {np.dtype(dtype)}",
+    )
 
 
 @rule("R5")
@@ -125,8 +151,13 @@ def test_the_forward_pass_changes_nothing(solution, seed):
     x, labels = data(seed, 5, 3, 2)
     logits = np.random.default_rng(seed).normal(size=(5, 2))
 
-    with check.unchanged(given=f"widths (3, 4, 2), N=5, seed {seed}", x=x, logits=logits,
-                         labels=labels, **named(params)):
+    with check.unchanged(
+        given=f"widths (3, 4, 2), N=5, seed {seed}",
+        x=x,
+        logits=logits,
+        labels=labels,
+        **named(params),
+    ):
         solution.forward(params, x)
         solution.cross_entropy(logits, labels)
 
@@ -135,11 +166,25 @@ def test_the_forward_pass_changes_nothing(solution, seed):
 def test_inputs_that_do_not_fit_are_refused(solution):
     params = network(1, (3, 4, 2))
 
-    check.raises(ValueError, solution.forward, [], np.ones((2, 3)), names="params", what="forward",
-                 given="no layer")
+    check.raises(
+        ValueError,
+        solution.forward,
+        [],
+        np.ones((2, 3)),
+        names="params",
+        what="forward",
+        given="no layer",
+    )
     for shape in ((2, 4), (3,), (1, 2, 3)):
-        check.raises(ValueError, solution.forward, params, np.ones(shape), names="x", what="forward",
-                     given=f"x of shape {shape} for a first layer of 3 inputs")
+        check.raises(
+            ValueError,
+            solution.forward,
+            params,
+            np.ones(shape),
+            names="x",
+            what="forward",
+            given=f"x of shape {shape} for a first layer of 3 inputs",
+        )
 
 
 @rule("R6")
@@ -149,11 +194,25 @@ def test_inputs_that_do_not_fit_are_refused(solution):
     )
 )
 def test_labels_that_do_not_fit_are_refused(solution, labels):
-    check.raises(ValueError, solution.cross_entropy, np.zeros((3, 3)), np.array(labels),
-                 names="labels", what="cross_entropy", given=f"labels {labels}, N=V=3")
+    check.raises(
+        ValueError,
+        solution.cross_entropy,
+        np.zeros((3, 3)),
+        np.array(labels),
+        names="labels",
+        what="cross_entropy",
+        given=f"labels {labels}, N=V=3",
+    )
 
 
 @rule("R6")
 def test_a_batch_of_nothing_has_no_mean(solution):
-    check.raises(ValueError, solution.cross_entropy, np.zeros((0, 3)), np.zeros(0, np.int64),
-                 names="labels", what="cross_entropy", given="N=0")
+    check.raises(
+        ValueError,
+        solution.cross_entropy,
+        np.zeros((0, 3)),
+        np.zeros(0, np.int64),
+        names="labels",
+        what="cross_entropy",
+        given="N=0",
+    )

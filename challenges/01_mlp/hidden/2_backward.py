@@ -13,16 +13,19 @@ WIDTHS = st.lists(st.integers(1, 6), min_size=2, max_size=5).map(tuple)
 
 @rule("R7")
 @given(N=st.integers(1, 6), V=st.integers(1, 6), dtype=DTYPES, seed=SEEDS)
-def test_the_gradient_at_the_top_is_probability_minus_truth(
-    solution, reference, N, V, dtype, seed
-):
+def test_the_gradient_at_the_top_is_probability_minus_truth(solution, reference, N, V, dtype, seed):
     rng = np.random.default_rng(seed)
     logits, labels = rng.normal(size=(N, V)).astype(dtype), rng.integers(0, V, size=N)
 
     saw = solution.cross_entropy_gradient(logits, labels)
 
-    check.close(saw, reference.cross_entropy_gradient(logits, labels), what="gradient", n=2 * V,
-                given=f"N={N}, V={V}, {np.dtype(dtype)}, seed {seed}")
+    check.close(
+        saw,
+        reference.cross_entropy_gradient(logits, labels),
+        what="gradient",
+        n=2 * V,
+        given=f"N={N}, V={V}, {np.dtype(dtype)}, seed {seed}",
+    )
 
 
 @rule("R7")
@@ -34,8 +37,13 @@ def test_the_gradient_of_every_row_sums_to_nothing(solution, N, V, seed):
     saw = solution.cross_entropy_gradient(logits, labels)
 
     check.array(saw, shape=(N, V), dtype=logits.dtype, what="gradient", given=f"N={N}, V={V}")
-    check.close(saw.sum(axis=1), np.zeros(N), what="sums of the rows", n=2 * V,
-                given=f"N={N}, V={V}, seed {seed}")
+    check.close(
+        saw.sum(axis=1),
+        np.zeros(N),
+        what="sums of the rows",
+        n=2 * V,
+        given=f"N={N}, V={V}, seed {seed}",
+    )
 
 
 @rule("R3")
@@ -64,7 +72,9 @@ def test_gradients_are_those_of_the_mean_loss(solution, reference, widths, N, dt
 
     want_loss, want = reference.loss_and_gradients(params, x, labels)
     steps = 4 * (N + sum(widths)) * len(widths)
-    check.close(np.asarray(loss, dtype), np.asarray(want_loss, dtype), what="loss", n=steps, given=told)
+    check.close(
+        np.asarray(loss, dtype), np.asarray(want_loss, dtype), what="loss", n=steps, given=told
+    )
     check_layers(check, saw, want, what="the gradients", given=told, n=steps)
 
 
@@ -104,10 +114,18 @@ def test_units_that_are_off_pass_nothing(solution, N, seed):
 
     check_layers(check, saw, params_like(saw, params), what="the gradients", given=told, n=1)
     for unit, how in ((1, "below 0"), (2, "at 0")):
-        check.close(saw[1]["w"][:, unit].copy(), np.zeros(4), given=told,
-                    what=f"gradient of the weights into the unit {how}")
-        check.close(saw[2]["w"][unit].copy(), np.zeros(2), given=told,
-                    what=f"gradient of the weights out of the unit {how}")
+        check.close(
+            saw[1]["w"][:, unit].copy(),
+            np.zeros(4),
+            given=told,
+            what=f"gradient of the weights into the unit {how}",
+        )
+        check.close(
+            saw[2]["w"][unit].copy(),
+            np.zeros(2),
+            given=told,
+            what=f"gradient of the weights out of the unit {how}",
+        )
 
 
 @rule("R9")
@@ -119,8 +137,14 @@ def test_a_layer_is_masked_by_its_own_units(solution, reference, seed):
     _, saw = solution.loss_and_gradients(params, x, labels)
 
     _, want = reference.loss_and_gradients(params, x, labels)
-    check_layers(check, saw, want, what="the gradients", n=200,
-                 given=f"three hidden layers of width 5, N=6, seed {seed}")
+    check_layers(
+        check,
+        saw,
+        want,
+        what="the gradients",
+        n=200,
+        given=f"three hidden layers of width 5, N=6, seed {seed}",
+    )
 
 
 @rule("R10")
@@ -176,8 +200,13 @@ def test_the_backward_pass_changes_nothing(solution, seed):
     x, labels = data(seed, 5, 3, 2)
     logits = np.random.default_rng(seed).normal(size=(5, 2))
 
-    with check.unchanged(given=f"widths (3, 4, 4, 2), N=5, seed {seed}", x=x, labels=labels,
-                         logits=logits, **named(params)):
+    with check.unchanged(
+        given=f"widths (3, 4, 4, 2), N=5, seed {seed}",
+        x=x,
+        labels=labels,
+        logits=logits,
+        **named(params),
+    ):
         solution.loss_and_gradients(params, x, labels)
         solution.cross_entropy_gradient(logits, labels)
 
@@ -186,12 +215,35 @@ def test_the_backward_pass_changes_nothing(solution, seed):
 def test_a_batch_that_does_not_fit_is_refused(solution):
     params = network(1, (3, 4, 2))
 
-    check.raises(ValueError, solution.loss_and_gradients, params, np.ones((2, 5)), np.array([0, 1]),
-                 names="x", what="loss_and_gradients", given="x of width 5 for 3 inputs")
-    check.raises(ValueError, solution.loss_and_gradients, params, np.ones((2, 3)), np.array([0, 2]),
-                 names="labels", what="loss_and_gradients", given="label 2 of 2 classes")
-    check.raises(ValueError, solution.cross_entropy_gradient, np.zeros((2, 2)), np.array([0]),
-                 names="labels", what="cross_entropy_gradient", given="1 label for 2 rows")
+    check.raises(
+        ValueError,
+        solution.loss_and_gradients,
+        params,
+        np.ones((2, 5)),
+        np.array([0, 1]),
+        names="x",
+        what="loss_and_gradients",
+        given="x of width 5 for 3 inputs",
+    )
+    check.raises(
+        ValueError,
+        solution.loss_and_gradients,
+        params,
+        np.ones((2, 3)),
+        np.array([0, 2]),
+        names="labels",
+        what="loss_and_gradients",
+        given="label 2 of 2 classes",
+    )
+    check.raises(
+        ValueError,
+        solution.cross_entropy_gradient,
+        np.zeros((2, 2)),
+        np.array([0]),
+        names="labels",
+        what="cross_entropy_gradient",
+        given="1 label for 2 rows",
+    )
 
 
 @rule("R12")
@@ -231,7 +283,11 @@ def params_like(saw, params):
     if not isinstance(saw, list) or len(saw) != len(params):
         return params
     return [
-        {k: np.asarray(left[k]).astype(right[k].dtype).reshape(right[k].shape)
-         if k in left and np.size(left[k]) == right[k].size else right[k] for k in right}
+        {
+            k: np.asarray(left[k]).astype(right[k].dtype).reshape(right[k].shape)
+            if k in left and np.size(left[k]) == right[k].size
+            else right[k]
+            for k in right
+        }
         for left, right in zip(saw, params, strict=True)
     ]

@@ -33,8 +33,14 @@ def test_every_parameter_moves_against_its_own_gradient(
     new, _ = solution.step(params, x, labels, learning_rate=rate)
 
     want, _ = reference.step(params, x, labels, learning_rate=rate)
-    check_layers(check, new, want, what="the new parameters", n=400,
-                 given=f"widths {widths}, learning_rate={rate}, {np.dtype(dtype)}, seed {seed}")
+    check_layers(
+        check,
+        new,
+        want,
+        what="the new parameters",
+        n=400,
+        given=f"widths {widths}, learning_rate={rate}, {np.dtype(dtype)}, seed {seed}",
+    )
 
 
 @rule("R15")
@@ -55,14 +61,17 @@ def test_losses_are_those_before_each_update(solution, reference, seed):
     params = network(seed, (3, 4, 2))
     x, labels = data(seed, 4, 3, 2)
 
-    _, saw = solution.train(params, x, labels, steps=3, batch_size=4, learning_rate=0.5,
-                            rng=np.random.default_rng(seed))
+    _, saw = solution.train(
+        params, x, labels, steps=3, batch_size=4, learning_rate=0.5, rng=np.random.default_rng(seed)
+    )
 
     want = []
     for _ in range(3):  # batches of all examples: their order does not matter
         params, loss = reference.step(params, x, labels, learning_rate=0.5)
         want.append(loss)
-    check.close(saw, np.array(want), what="losses", n=1_000, given=f"3 steps on all of N=4, seed {seed}")
+    check.close(
+        saw, np.array(want), what="losses", n=1_000, given=f"3 steps on all of N=4, seed {seed}"
+    )
 
 
 @rule("R16")
@@ -74,11 +83,13 @@ def test_batches_follow_one_permutation_an_epoch(solution, reference, N, batch, 
     rng, again = np.random.default_rng(seed), np.random.default_rng(seed)
     told = f"N={N}, batch_size={batch}, {steps} steps, seed {seed}"
 
-    saw, losses = solution.train(params, x, labels, steps=steps, batch_size=batch,
-                                 learning_rate=0.1, rng=rng)
+    saw, losses = solution.train(
+        params, x, labels, steps=steps, batch_size=batch, learning_rate=0.1, rng=rng
+    )
 
-    want, want_losses = reference.train(params, x, labels, steps=steps, batch_size=batch,
-                                        learning_rate=0.1, rng=again)
+    want, want_losses = reference.train(
+        params, x, labels, steps=steps, batch_size=batch, learning_rate=0.1, rng=again
+    )
     check.close(losses, want_losses, what="losses", n=2_000, given=told)
     check_layers(check, saw, want, what="the trained parameters", n=2_000, given=told)
 
@@ -89,14 +100,22 @@ def test_an_epoch_takes_every_example_once(solution, N, seed):
     params = network(seed, (2, 2))
     x, labels = data(seed, N, 2, 2)
 
-    _, saw = solution.train(params, x, labels, steps=N, batch_size=1, learning_rate=0.0,
-                            rng=np.random.default_rng(seed))
+    _, saw = solution.train(
+        params, x, labels, steps=N, batch_size=1, learning_rate=0.0, rng=np.random.default_rng(seed)
+    )
 
     check.array(saw, shape=(N,), dtype=np.float64, what="losses", given=f"N={N}, batch_size=1")
-    alone = [solution.cross_entropy(solution.forward(params, x[n : n + 1]), labels[n : n + 1])
-             for n in range(N)]
-    check.close(np.sort(saw), np.sort(np.array(alone)), what="sorted losses", n=100,
-                given=f"one epoch of {N} batches of 1 at learning_rate=0, seed {seed}")
+    alone = [
+        solution.cross_entropy(solution.forward(params, x[n : n + 1]), labels[n : n + 1])
+        for n in range(N)
+    ]
+    check.close(
+        np.sort(saw),
+        np.sort(np.array(alone)),
+        what="sorted losses",
+        n=100,
+        given=f"one epoch of {N} batches of 1 at learning_rate=0, seed {seed}",
+    )
 
 
 @rule("R17")
@@ -107,13 +126,22 @@ def test_xor_is_learnt(solution, reference, seed):
     rng = np.random.default_rng(seed)
     told = f"widths (2, 16, 2), 400 steps on all four, learning_rate=0.5, seed {seed}"
 
-    params, losses = solution.train(reference.init_params(rng, (2, 16, 2)), x, labels, steps=400,
-                                    batch_size=4, learning_rate=0.5, rng=rng)
+    params, losses = solution.train(
+        reference.init_params(rng, (2, 16, 2)),
+        x,
+        labels,
+        steps=400,
+        batch_size=4,
+        learning_rate=0.5,
+        rng=rng,
+    )
 
     check.array(losses, shape=(400,), dtype=np.float64, what="losses", given=told)
     right = int((solution.forward(params, x).argmax(axis=1) == labels).sum())
     check.that(right == 4, saw=f"{right} of 4 are right", given=told)
-    check.that(losses[-1] < 0.05, saw=f"the last loss is {losses[-1]:.3f}, not below 0.05", given=told)
+    check.that(
+        losses[-1] < 0.05, saw=f"the last loss is {losses[-1]:.3f}, not below 0.05", given=told
+    )
 
 
 @rule("R18")
@@ -123,8 +151,9 @@ def test_a_spiral_is_learnt(solution, reference):
     told = "two arms of 100 points, widths (2, 64, 64, 2), 1,500 steps of 40, learning_rate=0.3"
     start = reference.init_params(rng, (2, 64, 64, 2), np.float32)
 
-    params, losses = solution.train(start, x, labels, steps=1_500, batch_size=40,
-                                    learning_rate=0.3, rng=rng)
+    params, losses = solution.train(
+        start, x, labels, steps=1_500, batch_size=40, learning_rate=0.3, rng=rng
+    )
 
     check.array(losses, shape=(1_500,), dtype=np.float64, what="losses", given=told)
     right = int((solution.forward(params, x).argmax(axis=1) == labels).sum())
@@ -137,11 +166,19 @@ def test_training_leaves_the_start_as_it_was(solution, seed):
     params = network(seed, (3, 4, 2))
     x, labels = data(seed, 5, 3, 2)
 
-    with check.unchanged(given=f"widths (3, 4, 2), N=5, seed {seed}", x=x, labels=labels,
-                         **named(params)):
+    with check.unchanged(
+        given=f"widths (3, 4, 2), N=5, seed {seed}", x=x, labels=labels, **named(params)
+    ):
         solution.step(params, x, labels, learning_rate=0.5)
-        solution.train(params, x, labels, steps=4, batch_size=2, learning_rate=0.5,
-                       rng=np.random.default_rng(seed))
+        solution.train(
+            params,
+            x,
+            labels,
+            steps=4,
+            batch_size=2,
+            learning_rate=0.5,
+            rng=np.random.default_rng(seed),
+        )
 
 
 @rule("R4")
@@ -152,16 +189,22 @@ def test_trained_parameters_keep_the_dtype(solution, dtype):
     told = f"widths (3, 4, 2), {np.dtype(dtype)}"
 
     new, loss = solution.step(params, x, labels, learning_rate=0.5)
-    trained, losses = solution.train(params, x, labels, steps=3, batch_size=2, learning_rate=0.5,
-                                     rng=np.random.default_rng(0))
+    trained, losses = solution.train(
+        params, x, labels, steps=3, batch_size=2, learning_rate=0.5, rng=np.random.default_rng(0)
+    )
 
     check.that(isinstance(loss, float), saw=f"the loss is a {type(loss).__name__}", given=told)
     check.array(losses, shape=(3,), dtype=np.float64, what="losses", given=told)
     for layers in (new, trained):
         for index, layer in enumerate(layers):
             for name in ("w", "b"):
-                check.array(layer[name], shape=params[index][name].shape, dtype=dtype,
-                            what=f"{name} of layer {index}", given=told)
+                check.array(
+                    layer[name],
+                    shape=params[index][name].shape,
+                    dtype=dtype,
+                    what=f"{name} of layer {index}",
+                    given=told,
+                )
 
 
 @rule("R6")
@@ -170,6 +213,17 @@ def test_batches_that_cannot_be_filled_are_refused(solution, batch):
     params = network(1, (3, 4, 2))
     x, labels = data(1, 5, 3, 2)
 
-    check.raises(ValueError, solution.train, params, x, labels, steps=2, batch_size=batch,
-                 learning_rate=0.1, rng=np.random.default_rng(0), names="batch_size", what="train",
-                 given=f"batch_size={batch}, N=5")
+    check.raises(
+        ValueError,
+        solution.train,
+        params,
+        x,
+        labels,
+        steps=2,
+        batch_size=batch,
+        learning_rate=0.1,
+        rng=np.random.default_rng(0),
+        names="batch_size",
+        what="train",
+        given=f"batch_size={batch}, N=5",
+    )

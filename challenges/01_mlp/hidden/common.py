@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 
 
@@ -10,7 +12,7 @@ def network(seed, widths, dtype=np.float64):
     rng = np.random.default_rng(seed)
     return [
         {"w": rng.normal(size=(a, b)).astype(dtype), "b": rng.normal(size=b).astype(dtype)}
-        for a, b in zip(widths[:-1], widths[1:], strict=True)
+        for a, b in pairwise(widths)
     ]
 
 
@@ -27,12 +29,19 @@ def named(params):
 
 def check_layers(check, saw, want, *, what, given, n):
     """A list of layers, each a dictionary of arrays like want's."""
-    check.that(isinstance(saw, list), saw=f"{what} is a {type(saw).__name__}, wanted a list",
-               given=given)
-    check.that(len(saw) == len(want), saw=f"{what} has {len(saw)} layers of {len(want)}", given=given)
+    check.that(
+        isinstance(saw, list), saw=f"{what} is a {type(saw).__name__}, wanted a list", given=given
+    )
+    check.that(
+        len(saw) == len(want), saw=f"{what} has {len(saw)} layers of {len(want)}", given=given
+    )
     for index, (left, right) in enumerate(zip(saw, want, strict=True)):
-        check.that(isinstance(left, dict) and sorted(left) == ["b", "w"],
-                   saw=f"layer {index} of {what} is no dictionary of w and b", given=given)
+        check.that(
+            isinstance(left, dict) and sorted(left) == ["b", "w"],
+            saw=f"layer {index} of {what} is no dictionary of w and b",
+            given=given,
+        )
         for name in ("w", "b"):
-            check.close(left[name], right[name], what=f"{name} of layer {index} of {what}",
-                        given=given, n=n)
+            check.close(
+                left[name], right[name], what=f"{name} of layer {index} of {what}", given=given, n=n
+            )

@@ -40,8 +40,13 @@ def test_frequencies_fall_from_one_by_a_constant_factor(solution, half, base):
     saw = solution.frequencies(2 * half, base=base)
 
     check.close(saw, want, what="frequencies", given=f"dim={2 * half}, base={base:g}")
-    check.close(saw / want, np.ones(half), what="ratio to the formula", n=4,
-                given=f"dim={2 * half}, base={base:g}")
+    check.close(
+        saw / want,
+        np.ones(half),
+        what="ratio to the formula",
+        n=4,
+        given=f"dim={2 * half}, base={base:g}",
+    )
 
 
 @rule("R2")
@@ -51,8 +56,13 @@ def test_one_pair_turns_counter_clockwise_by_its_position(solution, position, se
 
     saw = solution.rotate(x, position, layout=layout)
 
-    check.close(saw, turned(x, [position], layout), what="pair", n=2,
-                given=f"D=2, x={x.round(3).tolist()}, position {position}, {layout}")
+    check.close(
+        saw,
+        turned(x, [position], layout),
+        what="pair",
+        n=2,
+        given=f"D=2, x={x.round(3).tolist()}, position {position}, {layout}",
+    )
 
 
 @rule("R3")
@@ -63,8 +73,13 @@ def test_half_pairs_a_number_with_the_one_half_a_head_away(solution, half, posit
     saw = solution.rotate(x, position, layout="half")
 
     want = turned(x, angles_at(position, 2 * half), "half")
-    check.close(saw, want, what="vector", n=2 * position,
-                given=f"half, D={2 * half}, position {position}, seed {seed}")
+    check.close(
+        saw,
+        want,
+        what="vector",
+        n=2 * position,
+        given=f"half, D={2 * half}, position {position}, seed {seed}",
+    )
 
 
 @rule("R4")
@@ -75,8 +90,13 @@ def test_interleaved_pairs_a_number_with_its_neighbour(solution, half, position,
     saw = solution.rotate(x, position, layout="interleaved")
 
     want = turned(x, angles_at(position, 2 * half), "interleaved")
-    check.close(saw, want, what="vector", n=2 * position,
-                given=f"interleaved, D={2 * half}, position {position}, seed {seed}")
+    check.close(
+        saw,
+        want,
+        what="vector",
+        n=2 * position,
+        given=f"interleaved, D={2 * half}, position {position}, seed {seed}",
+    )
 
 
 @rule("R5")
@@ -92,7 +112,9 @@ def test_rotation_keeps_the_length_of_every_pair(solution, half, position, seed,
     check.array(saw, shape=x.shape, dtype=x.dtype, what="result", given=told)
     index = [places(pair, D, layout) for pair in range(half)]
     before, after = (np.array([np.hypot(a[:, i], a[:, j]) for i, j in index]) for a in (x, saw))
-    check.close(after, before, what="lengths of the pairs", n=2, given=f"{told}, position {position}")
+    check.close(
+        after, before, what="lengths of the pairs", n=2, given=f"{told}, position {position}"
+    )
     check.close(unmoved, x, what="result", given=f"{told}, position 0")
 
 
@@ -104,8 +126,13 @@ def test_two_turns_are_one_turn_by_their_sum(solution, p, q, seed, layout):
     saw = solution.rotate(solution.rotate(x, p, layout=layout), q, layout=layout)
 
     want = solution.rotate(x, p + q, layout=layout)
-    check.close(saw, want, what="result of two turns", n=240,
-                given=f"positions {p} and {q}, D=8, {layout}, seed {seed}")
+    check.close(
+        saw,
+        want,
+        what="result of two turns",
+        n=240,
+        given=f"positions {p} and {q}, D=8, {layout}, seed {seed}",
+    )
 
 
 @rule("R7")
@@ -122,8 +149,13 @@ def test_far_positions_are_as_accurate_as_the_dtype(solution, position, dtype, s
 
     want = turned(x.astype(np.float64), angles_at(position, 16), layout).astype(dtype)
     steps = 4 if dtype is np.float32 else 4 * position  # float64 angles carry position · eps
-    check.close(saw, want, what="vector", n=steps,
-                given=f"position {position:,}, D=16, {np.dtype(dtype)}, {layout}, seed {seed}")
+    check.close(
+        saw,
+        want,
+        what="vector",
+        n=steps,
+        given=f"position {position:,}, D=16, {np.dtype(dtype)}, {layout}, seed {seed}",
+    )
 
 
 @rule("R8")
@@ -138,8 +170,13 @@ def test_shape_and_dtype_are_those_of_the_vectors(solution, shape, dtype, positi
 
     saw = solution.rotate(x, position, layout=layout)
 
-    check.array(saw, shape=shape, dtype=dtype, what="result",
-                given=f"x of shape {shape} and dtype {np.dtype(dtype)}, {layout}")
+    check.array(
+        saw,
+        shape=shape,
+        dtype=dtype,
+        what="result",
+        given=f"x of shape {shape} and dtype {np.dtype(dtype)}, {layout}",
+    )
 
 
 @rule("R9")
@@ -169,13 +206,23 @@ def test_memory_order_does_not_matter(solution, seed, layout):
 @rule("R10")
 @given(dim=st.sampled_from([0, -2, 1, 3, 7]))
 def test_a_width_without_pairs_is_refused(solution, dim):
-    check.raises(ValueError, solution.frequencies, dim, names="dim", what="frequencies",
-                 given=f"dim={dim}")
+    check.raises(
+        ValueError, solution.frequencies, dim, names="dim", what="frequencies", given=f"dim={dim}"
+    )
 
 
 @rule("R10")
 def test_unknown_layouts_and_odd_heads_are_refused(solution):
-    check.raises(ValueError, solution.rotate, np.ones(5), 1, names="x", what="rotate",
-                 given="x of width 5")
-    check.raises(ValueError, solution.rotate, np.ones(4), 1, layout="neox", names="layout",
-                 what="rotate", given="layout='neox'")
+    check.raises(
+        ValueError, solution.rotate, np.ones(5), 1, names="x", what="rotate", given="x of width 5"
+    )
+    check.raises(
+        ValueError,
+        solution.rotate,
+        np.ones(4),
+        1,
+        layout="neox",
+        names="layout",
+        what="rotate",
+        given="layout='neox'",
+    )

@@ -22,13 +22,20 @@ def test_each_vector_turns_to_its_own_position(solution, reference, T, seed, lay
     saw = solution.rope(x, positions, layout=layout)
 
     rows = [reference.rotate(row, p, layout=layout) for row, p in zip(x, positions, strict=True)]
-    check.close(saw, np.array(rows).reshape(T, 6), what="result", n=60,
-                given=f"positions {positions.tolist()}, D=6, {layout}, seed {seed}")
+    check.close(
+        saw,
+        np.array(rows).reshape(T, 6),
+        what="result",
+        n=60,
+        given=f"positions {positions.tolist()}, D=6, {layout}, seed {seed}",
+    )
 
 
 @rule("R12")
 @given(
-    shape=st.sampled_from([(4,), (1,), (), (1, 4), (4, 1), (2, 1, 4), (2, 4, 4), (4, 4), (2, 1, 1)]),
+    shape=st.sampled_from(
+        [(4,), (1,), (), (1, 4), (4, 1), (2, 1, 4), (2, 4, 4), (4, 4), (2, 1, 1)]
+    ),
     seed=SEEDS,
     layout=LAYOUTS,
 )
@@ -39,8 +46,13 @@ def test_positions_broadcast_against_the_vectors(solution, reference, shape, see
     saw = solution.rope(x, positions, layout=layout)
 
     want = reference.rope(x, np.broadcast_to(positions, (2, 4, 4)), layout=layout)
-    check.close(saw, want, what="result", n=100,
-                given=f"x of shape (2, 4, 4, 8), positions of shape {shape}, {layout}, seed {seed}")
+    check.close(
+        saw,
+        want,
+        what="result",
+        n=100,
+        given=f"x of shape (2, 4, 4, 8), positions of shape {shape}, {layout}, seed {seed}",
+    )
 
 
 @rule("R13")
@@ -67,7 +79,9 @@ def test_a_whole_head_is_the_default(solution, reference, dtype, layout):
     saw = solution.rope(x, positions, rotary_dim=10, layout=layout)
 
     want = reference.rope(x, positions, layout=layout)
-    check.close(saw, want, what="result", n=8, given=f"rotary_dim=D=10, {np.dtype(dtype)}, {layout}")
+    check.close(
+        saw, want, what="result", n=8, given=f"rotary_dim=D=10, {np.dtype(dtype)}, {layout}"
+    )
 
 
 @rule("R14")
@@ -110,8 +124,13 @@ def test_long_contexts_keep_their_angles(solution, reference, dtype, layout, see
 
     want = reference.rope(x.astype(np.float64), positions, layout=layout).astype(dtype)
     steps = 4 if dtype is np.float32 else 4_000_000
-    check.close(saw, want, what="result", n=steps,
-                given=f"positions {positions.tolist()}, {np.dtype(dtype)}, {layout}")
+    check.close(
+        saw,
+        want,
+        what="result",
+        n=steps,
+        given=f"positions {positions.tolist()}, {np.dtype(dtype)}, {layout}",
+    )
 
 
 @rule("R8")
@@ -125,8 +144,13 @@ def test_batches_keep_their_shape_and_dtype(solution, shape, dtype, layout):
 
     saw = solution.rope(x, np.arange(shape[-2]), layout=layout)
 
-    check.array(saw, shape=shape, dtype=dtype, what="result",
-                given=f"x of shape {shape} and dtype {np.dtype(dtype)}, {layout}")
+    check.array(
+        saw,
+        shape=shape,
+        dtype=dtype,
+        what="result",
+        given=f"x of shape {shape} and dtype {np.dtype(dtype)}, {layout}",
+    )
 
 
 @rule("R9")
@@ -144,8 +168,16 @@ def test_vectors_and_positions_are_not_modified(solution, seed, layout, rotary_d
 @rule("R10")
 @given(rotary_dim=st.sampled_from([0, -2, 3, 10]))
 def test_a_part_that_does_not_fit_the_head_is_refused(solution, rotary_dim):
-    check.raises(ValueError, solution.rope, np.ones((2, 8)), np.arange(2), rotary_dim=rotary_dim,
-                 names="rotary_dim", what="rope", given=f"rotary_dim={rotary_dim}, D=8")
+    check.raises(
+        ValueError,
+        solution.rope,
+        np.ones((2, 8)),
+        np.arange(2),
+        rotary_dim=rotary_dim,
+        names="rotary_dim",
+        what="rope",
+        given=f"rotary_dim={rotary_dim}, D=8",
+    )
 
 
 @rule("R10")
@@ -153,8 +185,15 @@ def test_a_part_that_does_not_fit_the_head_is_refused(solution, rotary_dim):
 def test_positions_that_do_not_broadcast_are_refused(solution, shape):
     positions = np.zeros(shape, np.int64)
 
-    check.raises(ValueError, solution.rope, np.ones((4, 8)) if shape != (1, 4) else np.ones((2, 8)),
-                 positions, names="positions", what="rope", given=f"positions of shape {shape}")
+    check.raises(
+        ValueError,
+        solution.rope,
+        np.ones((4, 8)) if shape != (1, 4) else np.ones((2, 8)),
+        positions,
+        names="positions",
+        what="rope",
+        given=f"positions of shape {shape}",
+    )
 
 
 @rule("R15")

@@ -31,10 +31,17 @@ def test_scores_are_scaled_dot_products(solution, reference, T, S, D, part, layo
 
     saw = solution.attention_scores(q, k, at_q, at_k, layout=layout, rotary_dim=R)
 
-    turned = [reference.rope(x, at, layout=layout, rotary_dim=R) for x, at in ((q, at_q), (k, at_k))]
+    turned = [
+        reference.rope(x, at, layout=layout, rotary_dim=R) for x, at in ((q, at_q), (k, at_k))
+    ]
     want = turned[0] @ turned[1].T / math.sqrt(D)
-    check.close(saw, want, what="scores", n=8 * D,
-                given=f"T={T}, S={S}, D={D}, rotary_dim={R}, {layout}, seed {seed}")
+    check.close(
+        saw,
+        want,
+        what="scores",
+        n=8 * D,
+        given=f"T={T}, S={S}, D={D}, rotary_dim={R}, {layout}, seed {seed}",
+    )
 
 
 @rule("R17")
@@ -47,8 +54,13 @@ def test_every_head_has_scores_of_its_own(solution, reference, layout, dtype, se
     saw = solution.attention_scores(q, k, at_q, at_k, layout=layout)
 
     want = reference.attention_scores(q, k, at_q, at_k, layout=layout)
-    check.close(saw, want, what="scores", n=40,
-                given=f"2 rows, 3 heads, T=4, S=5, D=8, {np.dtype(dtype)}, {layout}")
+    check.close(
+        saw,
+        want,
+        what="scores",
+        n=40,
+        given=f"2 rows, 3 heads, T=4, S=5, D=8, {np.dtype(dtype)}, {layout}",
+    )
 
 
 @rule("R18")
@@ -60,8 +72,13 @@ def test_moving_the_whole_sequence_changes_no_score(solution, offset, part, layo
     saw = solution.attention_scores(q, k, at_q + offset, at_k + offset, layout=layout, rotary_dim=R)
 
     want = solution.attention_scores(q, k, at_q, at_k, layout=layout, rotary_dim=R)
-    check.close(saw, want, what="scores", n=2_000,
-                given=f"all positions moved by {offset}, rotary_dim={R}, {layout}, seed {seed}")
+    check.close(
+        saw,
+        want,
+        what="scores",
+        n=2_000,
+        given=f"all positions moved by {offset}, rotary_dim={R}, {layout}, seed {seed}",
+    )
 
 
 @rule("R18")
@@ -71,19 +88,25 @@ def test_equal_pairs_at_equal_distances_have_equal_scores(solution, distance, la
     at_k = np.array([0, 40, 7, 199])
 
     saw = solution.attention_scores(
-        np.repeat(q, 4, axis=0)[:, None], np.repeat(k, 4, axis=0)[:, None],
-        (at_k + distance)[:, None], at_k[:, None], layout=layout,
+        np.repeat(q, 4, axis=0)[:, None],
+        np.repeat(k, 4, axis=0)[:, None],
+        (at_k + distance)[:, None],
+        at_k[:, None],
+        layout=layout,
     )
 
     check.array(saw, shape=(4, 1, 1), dtype=q.dtype, what="scores", given="four pairs, each alone")
-    check.close(saw, np.broadcast_to(saw[:1], saw.shape).copy(), what="scores", n=900,
-                given=f"one query and one key {distance} apart, at four places, {layout}, seed {seed}")
+    check.close(
+        saw,
+        np.broadcast_to(saw[:1], saw.shape).copy(),
+        what="scores",
+        n=900,
+        given=f"one query and one key {distance} apart, at four places, {layout}, seed {seed}",
+    )
 
 
 @rule("R19")
-@given(
-    T=st.integers(1, 4), S=st.integers(1, 6), D_v=st.integers(1, 5), layout=LAYOUTS, seed=SEEDS
-)
+@given(T=st.integers(1, 4), S=st.integers(1, 6), D_v=st.integers(1, 5), layout=LAYOUTS, seed=SEEDS)
 def test_values_are_weighed_by_the_softmax_of_scores(solution, reference, T, S, D_v, layout, seed):
     q, k, v = draw(seed, (2, T, 8), (2, S, 8), (2, S, D_v))
     at_q, at_k = np.arange(T) + S, np.arange(S)
@@ -91,8 +114,13 @@ def test_values_are_weighed_by_the_softmax_of_scores(solution, reference, T, S, 
     saw = solution.attend(q, k, v, at_q, at_k, layout=layout)
 
     want = reference.attend(q, k, v, at_q, at_k, layout=layout)
-    check.close(saw, want, what="output", n=100,
-                given=f"T={T}, S={S}, D=8, D_v={D_v}, {layout}, seed {seed}")
+    check.close(
+        saw,
+        want,
+        what="output",
+        n=100,
+        given=f"T={T}, S={S}, D=8, D_v={D_v}, {layout}, seed {seed}",
+    )
 
 
 @rule("R20")
@@ -103,8 +131,13 @@ def test_equal_values_come_out_as_they_went_in(solution, S, D_v, layout, seed):
 
     saw = solution.attend(q, k, np.repeat(value, S, axis=0), np.arange(3) + 20, at, layout=layout)
 
-    check.close(saw, np.repeat(value, 3, axis=0), what="output", n=16,
-                given=f"{S} keys with one and the same value, D=8, D_v={D_v}, {layout}, seed {seed}")
+    check.close(
+        saw,
+        np.repeat(value, 3, axis=0),
+        what="output",
+        n=16,
+        given=f"{S} keys with one and the same value, D=8, D_v={D_v}, {layout}, seed {seed}",
+    )
 
 
 @rule("R20")
@@ -116,8 +149,13 @@ def test_moving_the_whole_sequence_changes_no_output(solution, offset, layout, s
     saw = solution.attend(q, k, v, at_q + offset, at_k + offset, layout=layout)
 
     want = solution.attend(q, k, v, at_q, at_k, layout=layout)
-    check.close(saw, want, what="output", n=4_000,
-                given=f"all positions moved by {offset}, D=D_v=8, {layout}, seed {seed}")
+    check.close(
+        saw,
+        want,
+        what="output",
+        n=4_000,
+        given=f"all positions moved by {offset}, D=D_v=8, {layout}, seed {seed}",
+    )
 
 
 @rule("R21")
@@ -130,8 +168,13 @@ def test_rotated_keys_move_to_new_positions(solution, reference, delta, part, la
     saw = solution.shift(rotated, delta, layout=layout, rotary_dim=R)
 
     want = reference.rope(k, at + delta, layout=layout, rotary_dim=R)
-    check.close(saw, want, what="keys", n=300,
-                given=f"positions {at.tolist()} moved by {delta}, rotary_dim={R}, {layout}")
+    check.close(
+        saw,
+        want,
+        what="keys",
+        n=300,
+        given=f"positions {at.tolist()} moved by {delta}, rotary_dim={R}, {layout}",
+    )
 
 
 @rule("R9")

@@ -13,8 +13,12 @@ WAYS = st.sampled_from(
 def layer(seed, *, C, heads, kv_heads, D, biases=True, dtype=np.float64):
     """Random parameters of one attention layer; comments in the stub say the shapes."""
     rng = np.random.default_rng(seed)
-    shapes = {"w_q": (C, heads * D), "w_k": (C, kv_heads * D), "w_v": (C, kv_heads * D),
-              "w_o": (heads * D, C)}
+    shapes = {
+        "w_q": (C, heads * D),
+        "w_k": (C, kv_heads * D),
+        "w_v": (C, kv_heads * D),
+        "w_o": (heads * D, C),
+    }
     if biases:
         shapes |= {"b_q": (heads * D,), "b_k": (kv_heads * D,), "b_v": (kv_heads * D,), "b_o": (C,)}
     return {name: rng.normal(size=shape).astype(dtype) for name, shape in shapes.items()}
@@ -60,8 +64,9 @@ def test_scores_survive_the_change_of_layout(solution, reference, heads, D, part
         q, k = (heads_of(x, w, 0.0, heads) for w in (a, b))
         return reference.attention_scores(q, k, at, at, layout=layout, rotary_dim=R)
 
-    check.close(scores(new_q, new_k, target), scores(w_q, w_k, source), what="scores", n=200,
-                given=told)
+    check.close(
+        scores(new_q, new_k, target), scores(w_q, w_k, source), what="scores", n=200, given=told
+    )
 
 
 @rule("R22")
@@ -115,15 +120,23 @@ def test_a_converted_layer_attends_as_before(
         params, n_heads=heads, n_kv_heads=kv_heads, source=source, target=target, rotary_dim=R
     )
 
-    told = (f"{heads} query heads, {kv_heads} key heads, D=6, rotary_dim={R}, "
-            f"{'with' if biases else 'no'} biases, {source} to {target}, seed {seed}")
+    told = (
+        f"{heads} query heads, {kv_heads} key heads, D=6, rotary_dim={R}, "
+        f"{'with' if biases else 'no'} biases, {source} to {target}, seed {seed}"
+    )
     check.equal(sorted(new), sorted(params), what="names", given=told)
     for name, old in params.items():
         check.array(new[name], shape=old.shape, dtype=old.dtype, what=name, given=told)
     saw = output(reference, x, new, heads, kv_heads, target, R)
     want = output(reference, x, params, heads, kv_heads, source, R)
-    check.close(saw, want, what="the layer's output", n=400, given=told,
-                scale=float(np.abs(want).max()) + 10)
+    check.close(
+        saw,
+        want,
+        what="the layer's output",
+        n=400,
+        given=told,
+        scale=float(np.abs(want).max()) + 10,
+    )
 
 
 @rule("R24")
@@ -161,11 +174,37 @@ def test_what_does_not_fit_is_refused(solution):
     w = np.ones((3, 12))
 
     for heads in (5, 0):
-        check.raises(ValueError, solution.convert, w, n_heads=heads, source="half",
-                     target="interleaved", names="n_heads", what="convert",
-                     given=f"n_heads={heads} for a width of 12")
+        check.raises(
+            ValueError,
+            solution.convert,
+            w,
+            n_heads=heads,
+            source="half",
+            target="interleaved",
+            names="n_heads",
+            what="convert",
+            given=f"n_heads={heads} for a width of 12",
+        )
     for source, target in (("meta", "half"), ("half", "hf")):
-        check.raises(ValueError, solution.convert, w, n_heads=2, source=source, target=target,
-                     what="convert", given=f"{source} to {target}")
-    check.raises(ValueError, solution.convert, w, n_heads=2, source="half", target="interleaved",
-                 rotary_dim=8, names="rotary_dim", what="convert", given="rotary_dim=8, D=6")
+        check.raises(
+            ValueError,
+            solution.convert,
+            w,
+            n_heads=2,
+            source=source,
+            target=target,
+            what="convert",
+            given=f"{source} to {target}",
+        )
+    check.raises(
+        ValueError,
+        solution.convert,
+        w,
+        n_heads=2,
+        source="half",
+        target="interleaved",
+        rotary_dim=8,
+        names="rotary_dim",
+        what="convert",
+        given="rotary_dim=8, D=6",
+    )
