@@ -14,7 +14,7 @@ UNENDING = {
         SWALLOW.format("inner()", ""),
         "def inner():\n    " + SWALLOW.format("1", ""),
     ),
-    "C code": ("re.match('(x+x+)+y', 'x' * 200)", "import re"),
+    "C code": ("hashlib.pbkdf2_hmac('sha256', b'', b'', 10**9)", "import hashlib"),
 }
 PLAIN = """
     from pytest_llmgrind import check, rule
@@ -220,7 +220,7 @@ class TestLastResort:
     @pytest.mark.parametrize("name", UNENDING)
     def test_the_session_ends_with_one_message(self, suite: Suite, name: str) -> None:
         """The test that hung is named on the terminal, with the line; the exit code is 1."""
-        suite.challenge(stages={"pairs": PLAIN}, imports=("numpy", "re"), top="timeout = 0.3")
+        suite.challenge(stages={"pairs": PLAIN}, imports=("numpy", "hashlib"), top="timeout = 0.3")
         suite.solve(solution(*UNENDING[name]))
         suite.write("stop.py", self.STOP)
         suite.pytester.syspathinsert()
