@@ -11,7 +11,7 @@ from pytest_llmgrind.gate.finding import Finding
 from pytest_llmgrind.gate.worker import Result
 from pytest_llmgrind.manifest import Manifest
 
-SHORTEST = 12
+SHORTEST = 20
 """Non-blank characters; a shorter line may stand in a sentence by chance."""
 _FRAME = re.compile(r"^ +\S+:\d+: in \S+$")
 
