@@ -34,7 +34,7 @@ LIMIT_S = 300.0
 """How long an entrant may take for each challenge."""
 PLUGINS = ("llmgrind", "timeout", "benchmark")
 FLAGS = ("slow", "benchmark_disable", "benchmark_enable", "benchmark_skip", "benchmark_only")
-PRIVATE = ("PYTEST_ADDOPTS", "PYTEST_CURRENT_TEST", "GITHUB_STEP_SUMMARY")
+PRIVATE = ("PYTEST_ADDOPTS", "PYTEST_CURRENT_TEST", "PYTEST_XDIST_", "GITHUB_STEP_SUMMARY")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,7 +148,7 @@ def arguments(config: pytest.Config) -> list[str]:
 
 def _run(command: Sequence[str], *, cwd: Path, limit_s: float) -> str:
     """Why the process gave no result; empty where it ended by itself with a verdict."""
-    environment = {k: v for k, v in os.environ.items() if k not in PRIVATE}
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(PRIVATE)}
     process = subprocess.Popen(
         command,
         cwd=cwd,

@@ -181,6 +181,11 @@ def test_quiet_is_shorter_and_very_quiet_is_silent(half: Any) -> None:
     assert not any(line.startswith(("01_sums ", "next")) for line in silent)
 
 
+def test_who_wants_no_summary_gets_none(half: Any) -> None:
+    """--no-summary holds for the board as for pytest's own."""
+    assert not any("next  " in line for line in half.run("--no-summary").outlines)
+
+
 @pytest.mark.parametrize("args", [["--co"], ["--co", "-q"], ["-k", "nothing_has_this_name"]])
 def test_nothing_is_shown_where_nothing_was_graded(half: Any, args: list[str]) -> None:
     """Collecting is not grading, and neither is deselecting everything."""
@@ -219,8 +224,11 @@ def test_a_summary_that_raises_does_not_take_the_board_with_it(half: Any) -> Non
     assert json.loads((half.path / "board.json").read_text())["challenges"]
 
 
-def test_benchmark_compare_fail_does_not_take_the_board_with_it(half: Any) -> None:
+def test_benchmark_compare_fail_does_not_take_the_board_with_it(
+    half: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """pytest-benchmark's own option raises out of the summary: here for want of an earlier run."""
+    monkeypatch.delenv("PYTEST_XDIST_WORKER", raising=False)  # it would not measure
     half.write("test_speed.py", "def test_speed(benchmark): benchmark(sum, [1])")
     options = ["--benchmark-compare-fail=mean:1%", "--benchmark-max-time=0.01"]
 
@@ -262,6 +270,16 @@ def test_an_interrupted_run_has_a_board(half: Any) -> None:
         result.outlines
     )
     assert json.loads((half.path / "board.json").read_text())["exit_code"] == 2
+
+
+def test_a_session_that_is_ended_with_a_code_of_its_own_is_written(half: Any) -> None:
+    """pytest has no summary then, so nothing is shown; the file is there."""
+    half.write("test_after.py", "import pytest\ndef test_after(): pytest.exit('enough', 7)")
+
+    result = half.run_process("challenges", "test_after.py", "--leaderboard-json", "board.json")
+
+    written = json.loads((half.path / "board.json").read_text())
+    assert (result.ret, written["exit_code"], len(written["challenges"])) == (7, 7, 1)
 
 
 def test_errors_of_collection_elsewhere_have_no_effect(half: Any) -> None:

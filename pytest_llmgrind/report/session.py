@@ -18,6 +18,7 @@ from pytest_llmgrind.standing import Outside
 if TYPE_CHECKING:
     from pytest_llmgrind.grading import Grading
 
+ENDED = (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED)
 STEP_SUMMARY = "GITHUB_STEP_SUMMARY"
 
 
@@ -35,7 +36,8 @@ class Leaderboard:
         try:
             return (yield)
         finally:
-            self.finish(exitstatus, terminalreporter)
+            shown = not self.config.getoption("no_summary", False)
+            self.finish(exitstatus, terminalreporter, shown=shown)
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_sessionfinish(self, exitstatus: int) -> Generator[None]:
@@ -43,15 +45,16 @@ class Leaderboard:
         try:
             return (yield)
         finally:
-            self.finish(exitstatus, self.config.pluginmanager.getplugin("terminalreporter"))
+            terminal = self.config.pluginmanager.getplugin("terminalreporter")
+            self.finish(exitstatus, terminal, shown=False)
 
-    def finish(self, exit_code: int, terminal: Any) -> None:
+    def finish(self, exit_code: int, terminal: Any, *, shown: bool) -> None:
         """Show and write the board, the first time that this is called."""
         if self.finished or self.config.option.collectonly:
             return
         self.finished = True
         board = self.board(exit_code, terminal)
-        if terminal is not None and not board.is_empty:
+        if shown and not board.is_empty:
             show(board, terminal)
         for complaint in self._written(board, exit_code):
             if terminal is not None:
@@ -62,7 +65,7 @@ class Leaderboard:
         outside: list[Outside] = []
         remarks: list[str] = []
         directory = self.config.getoption("entrants")
-        if directory and exit_code == pytest.ExitCode.INTERRUPTED:
+        if directory and self.grading.results and exit_code not in ENDED:
             remarks.append("--entrants: not graded, since the run was interrupted")
         elif directory and self.grading.results:
             from pytest_llmgrind import entrants
