@@ -7,7 +7,7 @@ from typing import Any
 CONFTEST = """
     import sys
 
-    HEAVY = ("numpy", "hypothesis", "rich", "click", "tomllib", "pynvml", "pytest_benchmark")
+    HEAVY = ("numpy", "hypothesis", "rich", "click", "pynvml", "pytest_benchmark")
 
     def pytest_unconfigure():
         loaded = [m for m in sys.modules if m.partition(".")[0] in ("pytest_llmgrind", *HEAVY)]
