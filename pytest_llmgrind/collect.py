@@ -204,6 +204,8 @@ def import_hidden(path: Path, config: pytest.Config) -> ModuleType:
     try:
         with unwarned():
             spec.loader.exec_module(module)
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt from None  # its traceback would show lines of the file
     except BaseException:
         del sys.modules[name]
         raise

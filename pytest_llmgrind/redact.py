@@ -9,6 +9,9 @@ import linecache
 import sys
 import threading
 import traceback
+import unittest
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -37,7 +40,17 @@ GRADERS_FAULT = (
 TELLING = (TypeError, AttributeError, ValueError, IndexError)
 """Exceptions of a hidden test whose text tells what came back, and never what was wanted."""
 
+ESCAPES = (
+    pytest.skip.Exception,
+    pytest.xfail.Exception,
+    pytest.exit.Exception,
+    unittest.SkipTest,
+)
 Excinfo = pytest.ExceptionInfo[BaseException]
+
+
+class Escape(Exception):
+    """Solution code raised (``__cause__``) what pytest takes for a word of the test's own."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +75,7 @@ class Failure:
 
 def classify(error: BaseException, candidate: Candidate) -> Failure:
     """What an exception that ended a hidden test means for the learner."""
-    if isinstance(error, Unfinished):
+    if isinstance(error, Unfinished | Escape):
         error = _raised(error)
     frames = frames_of(error, candidate)
     if isinstance(error, SolutionError):
@@ -128,6 +141,15 @@ def frames_now(candidate: Candidate) -> tuple[Frame, ...]:
 def own_excinfo(error: BaseException, candidate: Candidate) -> Excinfo | None:
     """The exception with the learner's frames alone: what a debugger may walk. None without any."""
     error = _raised(error)
+    frames = own_traceback(error, candidate)
+    if frames is None:
+        return None
+    error.__cause__ = error.__context__ = None
+    return pytest.ExceptionInfo.from_exception(error.with_traceback(frames))
+
+
+def own_traceback(error: BaseException, candidate: Candidate) -> TracebackType | None:
+    """The learner's frames of a traceback."""
     own, tb = [], error.__traceback__
     while tb is not None:
         if candidate.owns(tb.tb_frame.f_code.co_filename):
@@ -136,15 +158,25 @@ def own_excinfo(error: BaseException, candidate: Candidate) -> Excinfo | None:
     chain: TracebackType | None = None
     for tb in reversed(own):
         chain = TracebackType(chain, tb.tb_frame, tb.tb_lasti, tb.tb_lineno)
-    if chain is None:
-        return None
-    error.__cause__ = error.__context__ = None
-    return pytest.ExceptionInfo.from_exception(error.with_traceback(chain))
+    return chain
+
+
+@contextmanager
+def no_escape(candidate: Candidate) -> Iterator[None]:
+    """Solution code can fail a test, and not skip it; an interrupt shows no hidden frame."""
+    try:
+        yield
+    except KeyboardInterrupt as error:
+        raise KeyboardInterrupt().with_traceback(own_traceback(error, candidate)) from None
+    except ESCAPES as error:
+        if frames_of(error, candidate):
+            raise Escape from error
+        raise
 
 
 def _raised(error: BaseException) -> BaseException:
     """What the learner's code raised, where that was made a verdict."""
-    if isinstance(error, SolutionError | RuleBroken | Unfinished):
+    if isinstance(error, SolutionError | RuleBroken | Unfinished | Escape):
         return error.__cause__ or error
     return error
 
