@@ -105,6 +105,8 @@ class Grading:
     def pytest_runtest_makereport(
         self, item: pytest.Item, call: pytest.CallInfo[None]
     ) -> Generator[None, Any, pytest.TestReport]:
+        if self.config.getoption("show_hidden") and call.excinfo is not None:
+            redact.show_traceback(call.excinfo.value)
         report: pytest.TestReport = yield
         stage = stage_of(item)
         if stage is not None and (report.when == "call" or not report.passed):

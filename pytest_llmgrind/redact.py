@@ -161,6 +161,12 @@ def own_traceback(error: BaseException, candidate: Candidate) -> TracebackType |
     return chain
 
 
+def show_traceback(error: BaseException) -> None:
+    """For an author: let pytest print where a check was called."""
+    if isinstance(error, RuleBroken):
+        error.pytrace = True
+
+
 @contextmanager
 def no_escape(candidate: Candidate) -> Iterator[None]:
     """Solution code can fail a test, and not skip it; an interrupt shows no hidden frame."""
