@@ -205,8 +205,9 @@ def test_other_processes_of_the_gate_are_kept_out(
     """Processes that share LLMGRIND_LOCK keep their tests out of each other's timed tests."""
     monkeypatch.setenv("LLMGRIND_LOCK", str(timed_suite.path / "gate.lock"))
     command = [sys.executable, "-m", "pytest", "-q", "-p", "llmgrind", "challenges"]
+    nothing = subprocess.DEVNULL
     processes = [
-        timed_suite.pytester.popen([*command, "-k", tests], stdout=subprocess.DEVNULL)
+        subprocess.Popen([*command, "-k", tests], stdin=nothing, stdout=nothing)
         for tests in ("timed", "timed", "counted")
     ]
 
