@@ -7,30 +7,30 @@ from collections.abc import Iterator
 from pytest_llmgrind import spec as specs
 from pytest_llmgrind.gate.finding import Finding, line_of
 from pytest_llmgrind.gate.specification import rule_line
-from pytest_llmgrind.gate.worker import Test
+from pytest_llmgrind.gate.worker import HiddenTest
 from pytest_llmgrind.manifest import KINDS, Manifest
 
 
-def check(manifest: Manifest, tests: list[Test]) -> Iterator[Finding]:
+def check(manifest: Manifest, tests: list[HiddenTest]) -> Iterator[Finding]:
     """Every finding about what the collected tests say that they prove."""
     yield from _stages(manifest, tests)
     yield from _rules(manifest, tests)
     yield from _budgets(manifest, tests)
 
 
-def budget_rules(manifest: Manifest, tests: list[Test]) -> set[str]:
+def budget_rules(manifest: Manifest, tests: list[HiddenTest]) -> set[str]:
     """The rules whose tests measure."""
     return {rule for t in tests if manifest.budget_of(t.name) for rule in t.rules}
 
 
-def _stages(manifest: Manifest, tests: list[Test]) -> Iterator[Finding]:
+def _stages(manifest: Manifest, tests: list[HiddenTest]) -> Iterator[Finding]:
     for stage in manifest.stages:
         if not any(test.stage == stage.name for test in tests):
             what = f"stage {stage.name} has no test"
             yield Finding(manifest.root / stage.file, 0, what, "write functions named test_…")
 
 
-def _rules(manifest: Manifest, tests: list[Test]) -> Iterator[Finding]:
+def _rules(manifest: Manifest, tests: list[HiddenTest]) -> Iterator[Finding]:
     rules = specs.load(manifest.spec).rules
     known = {rule.id for rule in rules}
     for test in _first_of_each_name(tests):
@@ -49,7 +49,7 @@ def _rules(manifest: Manifest, tests: list[Test]) -> Iterator[Finding]:
             yield Finding(manifest.spec, line, f"{rule.id} has no test", cure)
 
 
-def _budgets(manifest: Manifest, tests: list[Test]) -> Iterator[Finding]:
+def _budgets(manifest: Manifest, tests: list[HiddenTest]) -> Iterator[Finding]:
     for budget in manifest.budgets:
         line = line_of(manifest.file, f'name = "{budget.name}"')
         test = next((test for test in tests if test.name == budget.test), None)
@@ -70,6 +70,6 @@ def _budgets(manifest: Manifest, tests: list[Test]) -> Iterator[Finding]:
             yield Finding(test.path, test.line, what, cure)
 
 
-def _first_of_each_name(tests: list[Test]) -> list[Test]:
+def _first_of_each_name(tests: list[HiddenTest]) -> list[HiddenTest]:
     """One test for each function; parameters make several of one."""
     return list({(test.path, test.name): test for test in reversed(tests)}.values())[::-1]

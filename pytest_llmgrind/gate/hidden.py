@@ -52,6 +52,8 @@ def _read(path: Path) -> Found:
         yield getattr(error, "lineno", None) or 0, f"not Python: {text}", "correct it"
         return
     yield from _tests(tree)
+    for function in tree.body:
+        yield from _identities(function)
     modules = _imported(tree)
     for node in ast.walk(tree):
         yield from _node(node)
@@ -80,6 +82,26 @@ def _tests(tree: ast.Module) -> Found:
             yield node.lineno, what, "draw a seed and make the generator from it"
 
 
+def _identities(function: ast.stmt) -> Found:
+    """`is` between what came from the solution and anything but None, True, False and …"""
+    came = set(IMPLEMENTATIONS)
+    for node in ast.walk(function):  # a name that is used before it is assigned is not followed
+        if isinstance(node, ast.Assign) and _names(node.value) & came:
+            came |= {name for target in node.targets for name in _names(target)}
+    for node in ast.walk(function):
+        if not isinstance(node, ast.Compare):
+            continue
+        sides = [node.left, *node.comparators]
+        constant = any(isinstance(s, ast.Constant) and s.value in CONSTANTS for s in sides)
+        by_identity = any(isinstance(op, ast.Is | ast.IsNot) for op in node.ops)
+        if by_identity and not constant and any(_names(side) & came for side in sides):
+            yield node.lineno, "`is` compares identities", "compare values"
+
+
+def _names(node: ast.AST) -> set[str]:
+    return {name.id for name in ast.walk(node) if isinstance(name, ast.Name)}
+
+
 def _node(node: ast.AST) -> Found:
     match node:
         case ast.Assert():
@@ -96,12 +118,6 @@ def _node(node: ast.AST) -> Found:
         case ast.FunctionDef(args=arguments):
             if any(arg.arg == "monkeypatch" for arg in [*arguments.args, *arguments.kwonlyargs]):
                 yield node.lineno, "monkeypatch looks through the interface", INTERFACE
-        case ast.Compare(ops=ops, comparators=right):
-            sides = [node.left, *right]
-            if any(isinstance(op, ast.Is | ast.IsNot) for op in ops) and not any(
-                isinstance(side, ast.Constant) and side.value in CONSTANTS for side in sides
-            ):
-                yield node.lineno, "`is` compares identities", "compare values"
         case ast.Assign(targets=targets):
             if any(isinstance(t, ast.Attribute) and _root(t) in IMPLEMENTATIONS for t in targets):
                 yield node.lineno, "the solution is patched", INTERFACE

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
+from pytest_llmgrind import tiers
 from pytest_llmgrind.bugs import Bug
 from pytest_llmgrind.gate import coverage, figures, planted
 from pytest_llmgrind.gate.files import reference_file
 from pytest_llmgrind.gate.finding import Finding, count, first_line
 from pytest_llmgrind.gate.leaks import Leaks
-from pytest_llmgrind.gate.worker import Result, Run, Test, Worker
+from pytest_llmgrind.gate.worker import HiddenTest, Result, Run, Worker
 from pytest_llmgrind.manifest import Manifest
 
+ELSEWHERE = "run the gate on a machine that has it"
 CAUGHT = ("failed", "over budget")
 NOT_RUNNABLE = ("raised NameError", "raised UnboundLocalError", "raised ImportError")
 BUG_LIMIT_S = 10.0
@@ -23,24 +25,43 @@ Step = Callable[[str], None]
 
 def prove(manifest: Manifest, worker: Worker, step: Step) -> Iterator[Finding]:
     """Every finding that needs code to run."""
-    step("examples")
-    yield from _examples(manifest, worker.examples())
-    step("stub")
-    leaks = Leaks(manifest)
-    stub = worker.grade(worker.solutions)
-    yield from _broken(manifest, stub, "the stub")
-    tests = list(stub.tests.values())
-    if not tests:
+    if reason := tiers.missing_kit(manifest.kit):
+        yield Finding(manifest.file, 0, f"not run here: {reason}", ELSEWHERE, note=True)
         return
-    yield from coverage.check(manifest, tests)
-    yield from judge_stub(manifest, stub)
+    step("stub")
+    stub, leaks = worker.grade(worker.solutions), Leaks(manifest)
+    if broken := list(_broken(manifest, stub, "the stub")):
+        yield from broken
+        return
+    said: set[tuple[Path, int]] = set()
+    yield from _once(coverage.check(manifest, list(stub.tests.values())), said)
+    yield from _once(judge_stub(manifest, stub), said)
     yield from leaks.check(stub.results)
     step("reference")
     reference = worker.grade(manifest.reference, measured=True)
     yield from _broken(manifest, reference, "the reference")
-    yield from judge_reference(manifest, reference)
+    yield from _once(judge_reference(manifest, reference), said)
+    yield from figures.check(manifest, reference)
+    if not _blocked(stub) and not _blocked(reference):
+        step("examples")
+        yield from _examples(manifest, worker.examples())
+        yield from _prove_bugs(manifest, worker, reference, leaks, step)
+
+
+def _once(findings: Iterable[Finding], said: set[tuple[Path, int]]) -> Iterator[Finding]:
+    """The first finding about each line: one mistake of a test shows in every run of it."""
+    for finding in findings:
+        place = (finding.path, finding.line)
+        if finding.line == 0 or place not in said:
+            yield finding
+        said.add(place)
+
+
+def _prove_bugs(
+    manifest: Manifest, worker: Worker, reference: Run, leaks: Leaks, step: Step
+) -> Iterator[Finding]:
     proven = _proven_rules(reference)
-    timed = coverage.budget_rules(manifest, tests)
+    timed = coverage.budget_rules(manifest, list(reference.tests.values()))
     bugs = [bug for bug in planted.usable(manifest) if bug.rule in proven]
     for number, bug in enumerate(bugs, start=1):
         step(f"bug {number} of {len(bugs)}")
@@ -65,19 +86,27 @@ def _examples(manifest: Manifest, run: Run) -> Iterator[Finding]:
 def _broken(manifest: Manifest, run: Run, who: str) -> Iterator[Finding]:
     """A session that could not collect, or did not live to its end."""
     for event in run.broken:
-        path = manifest.root.parent.parent / event["path"] if event["path"] else manifest.root
-        yield Finding(path, 0, first_line(event["text"]), "make it importable")
+        path = manifest.root.parent.parent / event["path"]
+        where, _, reason = first_line(event["text"]).rpartition(" does not load: ")
+        line = where.rpartition(":")[2]
+        number = int(line) if line.isdecimal() else 0
+        yield Finding(path, number, f"it does not load: {reason}", "make it importable")
     if run.died:
         test = run.tests.get(run.died_in)
         where = f" in {test.name}" if test else ""
-        path, line = (test.path, test.line) if test else (manifest.root, 0)
+        path, number = (test.path, test.line) if test else (manifest.root, 0)
         what = f"{who} ends the process{where}: {run.died}"
-        yield Finding(path, line, what, "no test and no solution may hang or end it")
+        yield Finding(path, number, what, "no test and no solution may hang or end it")
+
+
+def _blocked(run: Run) -> Result | None:
+    """The first result that says that nothing can be graded."""
+    return next((result for result in run.results if result.outcome == "blocked"), None)
 
 
 def judge_stub(manifest: Manifest, run: Run) -> Iterator[Finding]:
     """Every test of an untouched stub is TODO."""
-    if blocked := next((r for r in run.results if r.outcome == "blocked"), None):
+    if blocked := _blocked(run):
         what = f"the stub cannot be graded: {first_line(blocked.saw)}"
         yield Finding(manifest.stub, 0, what, "an untouched stub has to import")
         return
@@ -93,9 +122,9 @@ def judge_stub(manifest: Manifest, run: Run) -> Iterator[Finding]:
 
 
 def judge_reference(manifest: Manifest, run: Run) -> Iterator[Finding]:
-    """The reference passes all, meets its budgets with room, and is quick enough to test."""
+    """The reference passes all; what it measured is for figures.py."""
     file = reference_file(manifest)
-    if blocked := next((r for r in run.results if r.outcome == "blocked"), None):
+    if blocked := _blocked(run):
         what = f"the reference cannot be graded: {first_line(blocked.saw)}"
         yield Finding(file, 0, what, "correct it, or what challenge.toml allows")
         return
@@ -107,7 +136,6 @@ def judge_reference(manifest: Manifest, run: Run) -> Iterator[Finding]:
             what = f"the reference fails {test.name}: {_saw(result)}"
             yield Finding(test.path, test.line, what, f"correct the test or {file.name}")
     yield from _not_here(run)
-    yield from figures.check(manifest, run)
 
 
 def _not_here(run: Run) -> Iterator[Finding]:
@@ -119,7 +147,7 @@ def _not_here(run: Run) -> Iterator[Finding]:
             skipped[key] = skipped.get(key, 0) + 1
     for (path, reason), number in skipped.items():
         what = f"{count(number, 'test')} not run here: {reason}"
-        yield Finding(path, 0, what, "run the gate on a machine that has it", note=True)
+        yield Finding(path, 0, what, ELSEWHERE, note=True)
 
 
 def _proven_rules(run: Run) -> set[str]:
@@ -166,7 +194,7 @@ def _uncaught(bug: Bug, run: Run) -> tuple[str, str]:
     return f"no test of {bug.rule} catches it ({names})", "sharpen one, or name another rule"
 
 
-def _names(tests: list[Test]) -> list[str]:
+def _names(tests: list[HiddenTest]) -> list[str]:
     return list(dict.fromkeys(test.name for test in tests))
 
 

@@ -19,6 +19,8 @@ import pytest
 
 from pytest_llmgrind import manifest as manifests
 from pytest_llmgrind import solution as solutions
+from pytest_llmgrind.collect import BrokenManifest
+from pytest_llmgrind.diagnose import Diagnosis
 from pytest_llmgrind.manifest import TIERS
 
 Send = Callable[[dict[str, Any]], None]
@@ -38,6 +40,10 @@ class Recorder:
     def pytest_collection_modifyitems(
         self, config: pytest.Config, items: list[pytest.Item]
     ) -> None:
+        for item in items:
+            if isinstance(item, BrokenManifest):  # stands for a file that cannot be used
+                self.send({"event": "broken", "path": str(item.path), "text": item.text})
+        items[:] = [item for item in items if isinstance(item, pytest.Function)]
         if self.rule:
             items[:] = [item for item in items if self.rule in _rules(item)]
         for item in items:
@@ -47,8 +53,7 @@ class Recorder:
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
         if report.failed:
-            text = {"path": report.nodeid, "text": str(report.longrepr)}
-            self.send({"event": "broken", **text})
+            self.send({"event": "broken", "path": report.nodeid, "text": str(report.longrepr)})
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_protocol(self, item: pytest.Item) -> Iterator[None]:
@@ -172,6 +177,8 @@ KINDS: dict[str, Callable[[dict[str, Any], Send], None]] = {
 def main() -> None:
     """Answer requests until the gate closes the pipe."""
     requests, events = _channels()
+    # Other bugs of a rule are no business of this one: they may hang, or end the process.
+    Diagnosis.looks_like = lambda *_: ""  # type: ignore[method-assign]
 
     def send(event: dict[str, Any]) -> None:
         events.write(json.dumps(event) + "\n")

@@ -28,7 +28,7 @@ DROPPED = ("PYTEST_ADDOPTS", "PYTEST_PLUGINS", "GITHUB_STEP_SUMMARY")
 
 
 @dataclass(frozen=True)
-class Test:
+class HiddenTest:
     """A hidden test, as pytest collected it."""
 
     id: str
@@ -45,7 +45,7 @@ class Test:
 class Result:
     """What became of one test; ``outcome`` is a word of design §3."""
 
-    test: Test
+    test: HiddenTest
     outcome: str
     saw: str
     text: str
@@ -57,7 +57,7 @@ class Result:
 class Run:
     """One session: what was collected, what came of it, and how it died, if it did."""
 
-    tests: dict[str, Test] = field(default_factory=dict)
+    tests: dict[str, HiddenTest] = field(default_factory=dict)
     results: list[Result] = field(default_factory=list)
     broken: list[dict[str, str]] = field(default_factory=list)
     examples: list[dict[str, Any]] = field(default_factory=list)
@@ -147,7 +147,7 @@ class Worker:
         except TimeoutError as error:
             died = str(error)
         except (EOFError, BrokenPipeError):
-            died = _how(process) + self._last_words()
+            died = self._how(process)
         if died:
             run.died = died
             self.close()
@@ -175,10 +175,14 @@ class Worker:
                 start_new_session=True,
             )
 
-    def _last_words(self) -> str:
-        """What Python said about its end, if it did."""
-        lines = (self.scratch / "stderr").read_text("utf-8", "replace").splitlines()
-        return f" ({lines[-1].strip()})" if lines and lines[-1].strip() else ""
+    def _how(self, process: subprocess.Popen[bytes]) -> str:
+        """How a process ended: ``SIGSEGV``, ``exit code 1 (ImportError: …)``."""
+        code = process.wait()
+        if code < 0:
+            return signal.Signals(-code).name
+        lines = (self.scratch / "stderr").read_text("utf-8", "replace").split("\n")
+        said = next((line for line in reversed(lines) if line.strip()), "")
+        return f"exit code {code}" + (f" ({said.strip()})" if said else "")
 
     def _listen(self, process: subprocess.Popen[bytes], run: Run) -> Iterator[dict[str, Any]]:
         """The events up to the last; a test that is silent for too long ends the process."""
@@ -221,12 +225,6 @@ class _Lines:
         return chunk
 
 
-def _how(process: subprocess.Popen[bytes]) -> str:
-    """How a process ended: ``SIGSEGV``, ``exit code 3``."""
-    code = process.wait()
-    return signal.Signals(-code).name if code < 0 else f"exit code {code}"
-
-
 def _kill(process: subprocess.Popen[bytes]) -> None:
     with suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, signal.SIGKILL)
@@ -236,11 +234,11 @@ def _kill(process: subprocess.Popen[bytes]) -> None:
             pipe.close()
 
 
-def _test(data: dict[str, Any]) -> Test:
+def _test(data: dict[str, Any]) -> HiddenTest:
     lists = {key: tuple(data[key]) for key in ("rules", "fixtures", "tiers")}
-    return Test(**{**data, **lists, "path": Path(data["path"])})
+    return HiddenTest(**{**data, **lists, "path": Path(data["path"])})
 
 
-def _result(test: Test, event: dict[str, Any]) -> Result:
+def _result(test: HiddenTest, event: dict[str, Any]) -> Result:
     outcome, saw = event.get("outcome", "lost"), event.get("saw", "")
     return Result(test, outcome, saw, event.get("text", ""), event.get("budget"), event["cpu_s"])

@@ -1,0 +1,104 @@
+"""How collection and the gate grow with the number of challenges.
+
+Copies one challenge N times into a temporary workspace. Times `pytest --co -q` over all copies
+(promised: at most 3 s for 100), then `llmgrind check` over some of them with each number of jobs.
+
+    python benchmarks/gate_scaling.py
+    python benchmarks/gate_scaling.py --challenge 04_kv_cache --subset 4 --jobs 1 2 4
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+COLLECT_S = 3.0
+
+
+def main() -> int:
+    options = _options()
+    print(f"{platform.machine()}, {_cores()} cores, Python {platform.python_version()}")
+    with tempfile.TemporaryDirectory(prefix="gate-scaling-") as scratch:
+        root = Path(scratch)
+        ids = _lay_out(root, options.challenge, options.copies)
+        seconds = [_collect(root) for _ in range(options.rounds)]
+        best = min(seconds)
+        print(
+            f"pytest --co -q, {options.copies} copies of {options.challenge}: "
+            f"{best:.2f} s at best, {statistics.median(seconds):.2f} s in the middle "
+            f"of {options.rounds}; at most {COLLECT_S:g} s are promised"
+        )
+        _gate(root, ids[: options.subset], options.jobs)
+    return 0 if best <= COLLECT_S else 1
+
+
+def _gate(root: Path, ids: list[str], jobs: list[int]) -> None:
+    first = 0.0
+    for number in jobs:
+        seconds = _time(root, [sys.executable, "-m", "pytest_llmgrind.cli", "check", *ids,
+                               "--jobs", str(number)], allowed=(0, 1))  # fmt: skip
+        first = first or seconds
+        print(
+            f"llmgrind check, {len(ids)} copies, --jobs {number}: {seconds:.1f} s, "
+            f"{first / seconds:.2f} times as fast as --jobs {jobs[0]}"
+        )
+
+
+def _lay_out(root: Path, challenge: str, copies: int) -> list[str]:
+    """A workspace with copies that differ in their ids alone."""
+    slug = challenge.partition("_")[2]
+    ids = [f"{number:03d}_{slug}" for number in range(100, 100 + copies)]
+    (root / "pyproject.toml").write_text("[tool.pytest.ini_options]\n")
+    (root / "reference").mkdir()
+    for id in ids:
+        source = REPOSITORY / "challenges" / challenge
+        target = root / "challenges" / id
+        shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
+        for file in target.rglob("*.*"):
+            file.write_text(file.read_text("utf-8").replace(challenge, id), "utf-8")
+        text = (REPOSITORY / f"reference/{challenge}.py").read_text("utf-8")
+        (root / f"reference/{id}.py").write_text(text.replace(challenge, id), "utf-8")
+    return ids
+
+
+def _collect(root: Path) -> float:
+    """Seconds of a collection in a fresh process; bytecode is there from the second on."""
+    return _time(root, [sys.executable, "-m", "pytest", "--co", "-q"], allowed=(0,))
+
+
+def _time(root: Path, command: list[str], *, allowed: tuple[int, ...]) -> float:
+    env = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
+    start = time.perf_counter()
+    done = subprocess.run(command, cwd=root, env=env, capture_output=True, text=True)
+    seconds = time.perf_counter() - start
+    if done.returncode not in allowed:
+        sys.exit(f"{' '.join(command)}: exit code {done.returncode}\n{done.stdout}{done.stderr}")
+    return seconds
+
+
+def _cores() -> int:
+    found = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return found or 1
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--challenge", default="02_attention", metavar="ID")
+    parser.add_argument("--copies", type=int, default=100, metavar="N")
+    parser.add_argument("--rounds", type=int, default=3, metavar="N", help="collections to time")
+    parser.add_argument("--subset", type=int, default=4, metavar="N", help="copies for the gate")
+    parser.add_argument("--jobs", type=int, nargs="+", default=[1, 2], metavar="N")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
