@@ -1,4 +1,7 @@
-"""A median and where it lies, a slope, and what they say about a limit. Knows nothing about pytest."""
+"""A median and where it lies, a slope, and what they say about a limit.
+
+Knows nothing about pytest.
+"""
 
 from __future__ import annotations
 

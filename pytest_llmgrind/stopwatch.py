@@ -10,16 +10,19 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 
-def _thread_pauses() -> Callable[[], int] | None:
-    """How often this thread gave up its CPU by itself; None where no system call tells."""
+def _pauses() -> Callable[[], int] | None:
+    """Tells how often this thread gave up its CPU by itself; None where nobody counts that.
+
+    None as well where the thread's CPU clock is too coarse for short blocks.
+    """
     try:
         import resource
 
         which = resource.RUSAGE_THREAD
-        resource.getrusage(which)
-    except (ImportError, AttributeError, OSError, ValueError):
+    except (ImportError, AttributeError):  # Windows, macOS
         return None
-    return lambda: resource.getrusage(which).ru_nvcsw
+    readings = {time.thread_time() for _ in range(100)}
+    return (lambda: resource.getrusage(which).ru_nvcsw) if len(readings) > 50 else None
 
 
 @dataclass
@@ -33,7 +36,7 @@ class Stopwatch:
 
     wall: Callable[[], float] = time.perf_counter
     cpu: Callable[[], float] = time.thread_time
-    pauses: Callable[[], int] | None = field(default_factory=_thread_pauses)
+    pauses: Callable[[], int] | None = field(default_factory=_pauses)
     _start: tuple[int, float, float] = (0, 0.0, 0.0)
 
     def start(self) -> None:
