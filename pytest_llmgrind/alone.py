@@ -98,9 +98,11 @@ class Alone:
 
     def pytest_collection_finish(self, session: pytest.Session) -> None:
         """Workers of one run collect the same tests, so all of them take the lock or none does."""
-        timed = self.measuring and any(map(is_timed, session.items))
-        if timed or VARIABLE in os.environ:
+        if VARIABLE in os.environ or any(map(self._times, session.items)):
             self.room = self._open()
+
+    def _times(self, item: pytest.Item) -> bool:
+        return self.measuring and is_timed(item)
 
     def _open(self) -> Room:
         try:
@@ -114,7 +116,7 @@ class Alone:
         """Outside of everything else: to wait is no time of the test."""
         if self.room is None:
             return (yield)
-        with self.room.alone() if self.measuring and is_timed(item) else self.room.shared():
+        with self.room.alone() if self._times(item) else self.room.shared():
             return (yield)
 
     def pytest_unconfigure(self) -> None:

@@ -92,11 +92,10 @@ class Bridge:
     def pytest_sessionfinish(self) -> Generator[None]:
         """When the session ends pytest-benchmark saves and compares. Of two wrappers the one that
         was registered last begins: this one, before that one."""
-        if not hasattr(self.config, "workerinput"):
-            try:
-                self._post()
-            except (AttributeError, ImportError, TypeError) as error:
-                self._say_that_it_broke(error)
+        try:
+            self._post()
+        except (AttributeError, ImportError, TypeError) as error:
+            self._say_that_it_broke(error)
         return (yield)
 
     def pytest_benchmark_update_machine_info(self, machine_info: dict[str, Any]) -> None:
@@ -124,7 +123,7 @@ class Bridge:
         self.config.pluginmanager.register(Closing(line), "llmgrind-benchmark-broke")
 
     def _measured(self) -> dict[str, dict[str, Any]]:
-        """The last result of each test that has a figure, by node id."""
+        """The last result of each test that has a figure, by node id; a worker sees no results."""
         results = [r for r in self.config.stash[GRADING].results if r["budget"]]
         return {r["nodeid"]: r for r in results if r["budget"]["figure"] is not None}
 

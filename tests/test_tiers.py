@@ -354,6 +354,7 @@ def test_gpu_tests_of_a_machine_without_one(
 
     assert result.ret == code
     assert len([text for text in result.outlines if text.startswith(line)]) == 1
+    assert result.stderr.str().count("Can't compare. No benchmark files in") == 1
     assert "Traceback" not in result.stdout.str() + result.stderr.str()
     assert "INTERNALERROR" not in result.stdout.str()
 
@@ -403,6 +404,17 @@ def test_other_empty_runs_keep_their_exit_code(
     suite.challenge()
 
     result = suite.run(*options)
+
+    assert result.ret == pytest.ExitCode.NO_TESTS_COLLECTED
+    assert "no test here" not in result.stdout.str()
+
+
+def test_to_leave_a_tier_out_is_not_to_ask_for_one(suite: Any, machine: Machine) -> None:
+    """``-m "not multi_gpu"`` over nothing else keeps pytest's exit code."""
+    machine()
+    suite.challenge(stages={"wide": PLAIN}, tiers={"wide": ["multi_gpu"]})
+
+    result = suite.run("-m", "not multi_gpu")
 
     assert result.ret == pytest.ExitCode.NO_TESTS_COLLECTED
     assert "no test here" not in result.stdout.str()
