@@ -13,6 +13,7 @@ ROOM = {"scaling": (0.75, 1.25)}
 HALF = (0.5, 1.5)
 """The share of the limit that a reference may take, and what a baseline has to take."""
 STAGE_S = 5.0
+QUIETER = "run the gate where less else runs"
 
 
 def check(manifest: Manifest, run: Run) -> Iterator[Finding]:
@@ -31,6 +32,10 @@ def _room(manifest: Manifest, budget: Budget, result: Result) -> Iterator[Findin
         what = f"budget {budget.name} was not measured"
         cure = f"call {budget.kind} once"
         yield Finding(result.test.path, result.test.line, what, cure)
+        return
+    if result.undecided:
+        what = f"budget {budget.name} is undecided: {data['low']:.3g} to {data['high']:.3g}"
+        yield Finding(manifest.file, line, what, QUIETER)
         return
     most, least = (share * budget.limit for share in ROOM.get(budget.kind, HALF))
     figure, baseline = _best(data), data.get("baseline")

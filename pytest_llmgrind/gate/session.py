@@ -12,6 +12,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator
+from importlib import import_module
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -19,9 +20,10 @@ import pytest
 
 from pytest_llmgrind import manifest as manifests
 from pytest_llmgrind import solution as solutions
-from pytest_llmgrind.collect import BrokenManifest
+from pytest_llmgrind.collect import BrokenManifest, Stage
 from pytest_llmgrind.diagnose import Diagnosis
 from pytest_llmgrind.manifest import TIERS
+from pytest_llmgrind.tiers import KIT_MODULES
 
 Send = Callable[[dict[str, Any]], None]
 PLUGINS = ("timeout", "benchmark", "hypothesispytest", "llmgrind")
@@ -32,9 +34,28 @@ GRACE_S = 10.0
 class Recorder:
     """Tells the gate what is collected, begun and ended; keeps the tests of one rule."""
 
-    def __init__(self, send: Send, rule: str, limit_s: float | None) -> None:
-        self.send, self.rule, self.limit_s = send, rule, limit_s
+    def __init__(self, send: Send, request: dict[str, Any]) -> None:
+        self.send, self.rule, self.limit_s = send, request["rule"], request["limit_s"]
+        self.bytecode = f"{request['scratch']}/bytecode"
         self.result: dict[str, Any] = {}
+
+    def pytest_configure(self, config: pytest.Config) -> None:
+        config.option.tbstyle = "native"  # quick to make: a failure text of ours takes its place
+
+    def pytest_internalerror(self, excrepr: Any) -> None:
+        lines = str(excrepr).splitlines()
+        self.send({"event": "broken", "path": "", "text": lines[-1] if lines else "?"})
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_make_collect_report(self, collector: pytest.Collector) -> Iterator[None]:
+        """Hidden files are compiled once for all runs, and leave nothing beside them."""
+        before = sys.pycache_prefix, sys.dont_write_bytecode
+        if isinstance(collector, Stage):
+            sys.pycache_prefix, sys.dont_write_bytecode = self.bytecode, False
+        try:
+            return (yield)
+        finally:
+            sys.pycache_prefix, sys.dont_write_bytecode = before
 
     @pytest.hookimpl(trylast=True)
     def pytest_collection_modifyitems(
@@ -86,13 +107,19 @@ def _cpu_s() -> float:
 def run_tests(request: dict[str, Any], send: Send) -> None:
     """Grade ``request["solutions"]`` by the tests of one challenge, or of one of its rules."""
     args = [request["root"], "--solutions", request["solutions"], "--slow", "--noconftest"]
-    args += ["-c", request["ini"], "--rootdir", str(Path(request["root"]).parent.parent)]
+    args += ["-c", f"{request['scratch']}/pytest.ini"]
+    args += ["--rootdir", str(Path(request["root"]).parent.parent)]
     args += [text for name in PLUGINS for text in ("-p", name)]
     args += [text for name in ("cacheprovider", "terminal") for text in ("-p", f"no:{name}")]
-    args += [f"--benchmark-storage=file://{Path(request['ini']).parent}"]
+    args += [f"--benchmark-storage=file://{request['scratch']}"]
     args += [] if request["measured"] else ["--benchmark-disable"]
     args += ["-x"] if request["rule"] else []
-    pytest.main(args, plugins=[Recorder(send, request["rule"], request["limit_s"])])
+    for name in KIT_MODULES.get(manifests.load(Path(request["root"])).kit, ()):
+        import_module(name)  # with its own bytecode
+    code = pytest.main(args, plugins=[Recorder(send, request)])
+    if code in (pytest.ExitCode.USAGE_ERROR, pytest.ExitCode.INTERNAL_ERROR):
+        text = f"pytest ended with {pytest.ExitCode(code).name}"
+        send({"event": "broken", "path": request["root"], "text": text})
 
 
 def run_examples(request: dict[str, Any], send: Send) -> None:
@@ -177,6 +204,7 @@ KINDS: dict[str, Callable[[dict[str, Any], Send], None]] = {
 def main() -> None:
     """Answer requests until the gate closes the pipe."""
     requests, events = _channels()
+    sys.dont_write_bytecode = True
     # Other bugs of a rule are no business of this one: they may hang, or end the process.
     Diagnosis.looks_like = lambda *_: ""  # type: ignore[method-assign]
 

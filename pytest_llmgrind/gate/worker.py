@@ -18,6 +18,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from pytest_llmgrind.estimate import UNDECIDED
 from pytest_llmgrind.manifest import Manifest
 
 WAIT_S = 600.0
@@ -51,6 +52,11 @@ class Result:
     text: str
     budget: dict[str, Any] | None
     cpu_s: float
+
+    @property
+    def undecided(self) -> bool:
+        """It was measured, and the interval still holds the limit."""
+        return (self.budget or {}).get("verdict") == UNDECIDED
 
 
 @dataclass
@@ -136,8 +142,8 @@ class Worker:
     def _ask(self, request: dict[str, Any]) -> Run:
         process = self._process = self._process or self._start()
         assert process.stdin is not None
-        ini = str(self.scratch / "pytest.ini")
-        message = {**request, "root": str(self.manifest.root), "ini": ini}
+        places = {"root": str(self.manifest.root), "scratch": str(self.scratch)}
+        message = {**request, **places}
         run, died = Run(), ""
         try:
             process.stdin.write(json.dumps(message).encode() + b"\n")
@@ -162,7 +168,6 @@ class Worker:
             "LLMGRIND_LOCK": str(self._lock),
             "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
             "PYTHONHASHSEED": "0",
-            "PYTHONPYCACHEPREFIX": str(self.scratch / "pycache"),
         }
         with (self.scratch / "stderr").open("wb") as errors:
             return subprocess.Popen(
