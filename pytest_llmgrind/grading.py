@@ -104,13 +104,18 @@ class Grading:
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_makereport(
         self, item: pytest.Item, call: pytest.CallInfo[None]
-    ) -> Generator[None, Any, pytest.TestReport]:
-        if self.config.getoption("show_hidden") and call.excinfo is not None:
-            redact.show_traceback(call.excinfo.value)
-        report: pytest.TestReport = yield
+    ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
         stage = stage_of(item)
-        if stage is not None and (report.when == "call" or not report.passed):
-            self.describer.describe(report, item, stage, call)
+        if stage is None:
+            return (yield)
+        seen = call.excinfo
+        call.excinfo = self.describer.veiled(seen)  # pytest itself would write all of it out
+        report = yield
+        if report.when == "call" or not report.passed:
+            self.describer.describe(report, item, stage, seen.value if seen else None)
+        if call.excinfo is not seen:
+            assert seen is not None
+            call.excinfo = redact.own_excinfo(seen.value, self.candidates.of(stage.challenge))
         return report
 
     # -- telling ----------------------------------------------------------------------------

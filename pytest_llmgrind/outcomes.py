@@ -15,7 +15,7 @@ from pytest_llmgrind.check import RuleBroken
 from pytest_llmgrind.collect import Stage
 from pytest_llmgrind.diagnose import Diagnosis
 from pytest_llmgrind.manifest import Manifest
-from pytest_llmgrind.redact import Failure
+from pytest_llmgrind.redact import Excinfo, Failure
 from pytest_llmgrind.rules import rule_of
 from pytest_llmgrind.timeout import TimedOut
 
@@ -39,15 +39,26 @@ class Describer:
     candidates: Candidates
     diagnosis: Diagnosis
 
-    def describe(self, report: Any, item: pytest.Item, stage: Stage, call: Any) -> None:
+    def veiled(self, seen: Excinfo | None) -> Excinfo | None:
+        """What pytest gets to make its own text of, which is not shown."""
+        if seen is None or isinstance(seen.value, pytest.skip.Exception | pytest.xfail.Exception):
+            return seen
+        if self.config.getoption("show_hidden"):
+            redact.show_traceback(seen.value)
+            return seen
+        return redact.veil()
+
+    def describe(
+        self, report: Any, item: pytest.Item, stage: Stage, error: BaseException | None
+    ) -> None:
         """Replace the text of a report and add ``report.llmgrind``."""
         from pytest_llmgrind.budget import MEASURED  # which needs a session's grading
 
         failure = Failure("passed", "")
         if report.skipped:
             failure = self._skipped(report, item, stage)
-        elif report.failed and call.excinfo is not None:
-            failure = self._failed(report, item, stage, call)
+        elif report.failed and error is not None:
+            failure = self._failed(report, item, stage, error)
         manifest, candidate = stage.challenge, self.candidates.of(stage.challenge)
         report.llmgrind = {  # builtins only: anything else ends an xdist run
             "challenge": manifest.id,
@@ -75,13 +86,14 @@ class Describer:
         report.longrepr = (str(stage.challenge.root.parent), None, reason)
         return Failure(word, reason.removeprefix("Skipped: "))
 
-    def _failed(self, report: Any, item: pytest.Item, stage: Stage, call: Any) -> Failure:
+    def _failed(
+        self, report: Any, item: pytest.Item, stage: Stage, error: BaseException
+    ) -> Failure:
         manifest, candidate = stage.challenge, self.candidates.of(stage.challenge)
-        error = call.excinfo.value
         if isinstance(error, tiers.NoHardware):
             report.longrepr = f"{manifest.id}  {error}"
             return Failure("no hardware", str(error))
-        failure = redact.classify(error, candidate)
+        failure = redact.classify(error, candidate, manifest)
         if failure.outcome == "todo" and not self.candidates.in_play(manifest):
             report.outcome = "skipped"
             reason = f"Skipped: not begun: llmgrind start {manifest.id}"
@@ -91,7 +103,6 @@ class Describer:
             report.longrepr = redact.render(
                 failure, manifest, rule_of(item), start=self.start, looks_like=looks_like
             )
-            call.excinfo = redact.own_excinfo(error, candidate)
         return failure
 
     def _looks_like(self, item: pytest.Item, error: BaseException, manifest: Manifest) -> str:

@@ -22,6 +22,7 @@ import pytest
 from pytest_llmgrind import plain
 from pytest_llmgrind import spec as specs
 from pytest_llmgrind.check import Misused, RuleBroken
+from pytest_llmgrind.fence import is_below
 from pytest_llmgrind.guard import Forbidden
 from pytest_llmgrind.manifest import Manifest
 from pytest_llmgrind.properties import Unfinished
@@ -73,7 +74,7 @@ class Failure:
     """Nothing of the challenge can be graded: what is said once holds for all its tests."""
 
 
-def classify(error: BaseException, candidate: Candidate) -> Failure:
+def classify(error: BaseException, candidate: Candidate, manifest: Manifest) -> Failure:
     """What an exception that ended a hidden test means for the learner."""
     if isinstance(error, Unfinished | Escape):
         error = _raised(error)
@@ -89,20 +90,37 @@ def classify(error: BaseException, candidate: Candidate) -> Failure:
         return Failure("timed out", f"{_example(error)}{error}", frames)
     if isinstance(error, NotImplementedError) and frames:
         return Failure("todo", plain.message_of(error) or "not implemented", frames)
-    return Failure("failed", _example(error) + _what(error, bool(frames)), frames)
+    by = _raiser(error, candidate, manifest)
+    return Failure("failed", _example(error) + _what(error, by), frames)
 
 
-def _what(error: BaseException, own: bool) -> str:
+def _what(error: BaseException, by: str) -> str:
+    """The sentence for an exception that is no verdict; ``by`` says whose code raised it."""
     if isinstance(error, GRADERS_FAULT):
         return f"nothing of yours: this challenge has a mistake ({_fault(error)})"
     if isinstance(error, hypothesis.errors.Flaky):
         return _unsteady(error)
     if isinstance(error, Forbidden | pytest.fail.Exception):
         return plain.message_of(error)
-    if own:
+    if by == "solution":
         return f"raised {plain.text_of(error)}"
     told = plain.text_of(error) if isinstance(error, TELLING) else type(error).__name__
+    if by == "callback":
+        return f"called a function of the test, which raised {told}"
     return f"what came back cannot be used: {told}"
+
+
+def _raiser(error: BaseException, candidate: Candidate, manifest: Manifest) -> str:
+    """``solution``, ``callback`` (the test's, called by the solution) or ``test``."""
+    graders = (str(manifest.hidden), str(manifest.reference))
+    found = "test"
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        name = frame.f_code.co_filename
+        if candidate.owns(name):
+            found = "solution"
+        elif found == "solution" and any(is_below(name, directory) for directory in graders):
+            found = "callback"
+    return found
 
 
 def _fault(error: BaseException) -> str:
@@ -136,6 +154,14 @@ def frames_now(candidate: Candidate) -> tuple[Frame, ...]:
         if candidate.owns(frame.f_code.co_filename)
     ]
     return tuple(reversed(own))
+
+
+def veil() -> Excinfo:
+    """An exception without a text: to print a learner's own may raise, flood or show too much."""
+    try:
+        raise pytest.fail.Exception("", pytrace=False)
+    except pytest.fail.Exception as error:
+        return pytest.ExceptionInfo.from_exception(error)
 
 
 def own_excinfo(error: BaseException, candidate: Candidate) -> Excinfo | None:

@@ -171,6 +171,29 @@ def test_an_answer_that_the_test_cannot_use(suite: Suite, line: str, saw: str) -
     )
 
 
+def test_an_exception_of_a_function_that_was_passed_in(suite: Suite) -> None:
+    """A solution that calls the test's own function wrongly sees where it called it."""
+    body = """
+        @rule("R1")
+        def test_it(solution):
+            def model(ids):
+                raise ValueError("ids: wanted two axes, got 1")
+            solution.add(model, 1)
+    """
+
+    text = text_of(suite, body, add("return a(b)"))
+
+    assert text == (
+        "R1  add returns the sum of its arguments.\n"
+        "  saw    called a function of the test, which raised ValueError: ids: wanted two axes,"
+        " got 1\n"
+        "  read   challenges/01_sums/spec.md#adding\n"
+        "\n"
+        "  solutions/01_sums.py:5: in add\n"
+        "      return a(b)\n"
+    )
+
+
 def test_different_answers_to_the_same_input(suite: Suite) -> None:
     """A solution that keeps state between calls is told that it does."""
     solution = add("calls.append(a)\nreturn a + b + (len(calls) == 9)").replace(
