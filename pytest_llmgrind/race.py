@@ -118,32 +118,30 @@ def measure(
 
 def _decide(rounds: Rounds, value: Value, limit: float) -> Interval:
     """Play, look at the interval now and then, and stop when it is clear or too late."""
-    plan, wall, start = rounds.plan, rounds.watch.wall, rounds.watch.wall()
-    due, stop_s = plan.rounds, plan.settle_s
+    plan, start = rounds.plan, rounds.watch.wall()
+
+    def late(decided: bool, fewest: int) -> bool:
+        passed = rounds.watch.wall() - start
+        if passed >= plan.patience_s or rounds.played < fewest:
+            return passed >= plan.patience_s
+        return passed >= plan.settle_s if decided else rounds.own_s >= plan.time_s
+
+    due, decided = plan.rounds, True
     for look in itertools.count(1):
         error = plan.error / (look * (look + 1))
-        _play(rounds, due, fewest=math.ceil(math.log2(2 / error)), start=start, stop_s=stop_s)
+        fewest = math.ceil(math.log2(2 / error))
+        while rounds.played < due and not late(decided, fewest):
+            rounds.play()
         found = interval(_values(rounds, value, CANDIDATE), error)
-        undecided = found.verdict(limit) == UNDECIDED
-        stop_s = plan.time_s if undecided else plan.settle_s
-        if wall() - start >= stop_s or (found.width <= plan.narrow and not undecided):
+        decided = found.verdict(limit) != UNDECIDED
+        if late(decided, fewest) or (decided and found.width <= plan.narrow):
             return found
         due = 2 * rounds.played
     raise AssertionError("itertools.count has no end")
 
 
-def _play(rounds: Rounds, due: int, *, fewest: int, start: float, stop_s: float) -> None:
-    """Play up to round ``due`` or until the time is up; but ``fewest`` unless patience ends."""
-    while rounds.played < due:
-        passed = rounds.watch.wall() - start
-        if passed >= (stop_s if rounds.played >= fewest else rounds.plan.patience_s):
-            return
-        rounds.play()
-
-
 def _values(rounds: Rounds, value: Value, who: str) -> list[float]:
-    """``value`` of each round in which ``who`` took part."""
-    return [value(times, who) for times in rounds.times() if who in times]
+    return [value(times, who) for times in rounds.times(who)]
 
 
 @contextmanager

@@ -18,6 +18,8 @@ CANDIDATE = "candidate"
 BASELINE = "baseline"
 PENDING = 4
 """Results that wait to be verified, at most."""
+FEWEST_CLEAN, CLEAN_SHARE = 20, 0.1
+"""Interrupted rounds are left out where so many others are there."""
 MOST_LOOPS = 4**6
 TICK_S = 1e-9
 """The least time that anything takes: a ratio and a logarithm need more than 0."""
@@ -46,9 +48,9 @@ class Plan:
     settle_s: float = 1.2
     """When a decided race ends in any case."""
     time_s: float = 3.0
-    """When to stop though nothing is decided."""
+    """When to stop though nothing is decided; waiting for a CPU does not count."""
     patience_s: float = 15.0
-    """How long to wait for the fewest rounds that can decide."""
+    """When to stop in any case."""
     guest_rounds: int = 50
     """Rounds of a contender that the verdict does not need,"""
     guest_s: float = 0.5
@@ -87,6 +89,14 @@ class Lap:
 
 
 @dataclass(frozen=True)
+class _Block:
+    seconds: float
+    making_s: float
+    results: list[Any]
+    clean: bool
+
+
+@dataclass(frozen=True)
 class _Pending:
     cell: Cell
     number: int
@@ -116,10 +126,12 @@ class Rounds:
         self.cells, self.needed = cells, needed
         self.plan, self.watch, self.chance = plan, watch, chance
         self.played = self.checked = 0
+        self.own_s = 0.0
         self._verify, self._during = verify, during
         self._loops: dict[int, int] = {}
         self._primed: set[int] = set()
         self._seconds: dict[str, list[float]] = {cell.name: [] for cell in cells}
+        self._clean: dict[str, list[bool]] = {cell.name: [] for cell in cells}
         self._spent = dict.fromkeys((cell.contender for cell in cells), 0.0)
         self._checking_s = 0.0
         self._pending: list[_Pending] = []
@@ -136,13 +148,23 @@ class Rounds:
             for cell in self.cells
         )
 
-    def times(self) -> list[dict[str, list[float]]]:
-        """For each round, the times of each contender that took part, in the order of ``cells``."""
-        each: list[dict[str, list[float]]] = [{} for _ in range(self.played)]
-        for cell in self.cells:
-            for times, seconds in zip(each, self._seconds[cell.name], strict=False):
-                times.setdefault(cell.contender, []).append(seconds)
-        return each
+    def times(self, who: str) -> list[dict[str, list[float]]]:
+        """For each round that counts for ``who``, the times of each contender that is needed.
+
+        A block during which another process had the CPU says little: it ends on cold caches. So
+        only rounds without one count, unless calls are so long that there are few of these.
+        """
+        cells = [cell for cell in self.cells if cell.contender in {*self.needed, who}]
+        rounds = range(min(len(self._seconds[cell.name]) for cell in cells))
+        clean = [i for i in rounds if all(self._clean[cell.name][i] for cell in cells)]
+        enough = len(clean) >= max(FEWEST_CLEAN, CLEAN_SHARE * len(rounds))
+        return [self._times_of(i, cells) for i in (clean if enough else rounds)]
+
+    def _times_of(self, index: int, cells: Sequence[Cell]) -> dict[str, list[float]]:
+        times: dict[str, list[float]] = {}
+        for cell in cells:
+            times.setdefault(cell.contender, []).append(self._seconds[cell.name][index])
+        return times
 
     def warm_up(self) -> None:
         """Run and verify each cell, the candidate's first; then find the length of a block.
@@ -152,31 +174,34 @@ class Rounds:
         """
         costs: dict[int, list[tuple[float, float]]] = {}
         for cell in sorted(self.cells, key=lambda cell: cell.contender != CANDIDATE):
-            seconds, making_s, (result,) = self._block(cell, 1)
-            self._check(_Pending(cell, self._number, result))
+            block = self._block(cell, 1)
+            self._check(_Pending(cell, self._number, block.results[0]))
             self._number += 1
-            if seconds < self.plan.long_s:
-                seconds, making_s = self._cost(cell)
-            costs.setdefault(cell.size, []).append((seconds, making_s))
+            short = block.seconds < self.plan.long_s
+            cost = self._cost(cell) if short else (block.seconds, block.making_s)
+            costs.setdefault(cell.size, []).append(cost)
         for size, each in costs.items():
             self._fit(size, each)
 
     def play(self) -> None:
         """One round."""
+        start = self.watch.start()
         playing = [cell for cell in self.cells if self._plays(cell)]
         self.chance.shuffle(playing)
-        outcomes: list[tuple[Cell, list[Any]]] = []
+        blocks: list[tuple[Cell, _Block]] = []
         for cell in playing:
             loops = self._loops[cell.size]
-            seconds, _, results = self._block(cell, loops, primed=cell.size in self._primed)
-            self._seconds[cell.name].append(max(seconds, TICK_S) / loops)
-            outcomes.append((cell, results))
-        for cell, results in outcomes:  # a check between two blocks would slow down the second
+            block = self._block(cell, loops, primed=cell.size in self._primed)
+            self._seconds[cell.name].append(max(block.seconds, TICK_S) / loops)
+            self._clean[cell.name].append(block.clean)
+            blocks.append((cell, block))
+        for cell, block in blocks:  # a check between two blocks would slow down the second
             if cell.contender == CANDIDATE:
-                self._maybe_check(cell, results)
+                self._maybe_check(cell, block.results)
         self.played += 1
         self._number += max(self._loops.values()) + 1
         gc.collect(0)
+        self.own_s += self.watch.since(start)
 
     def verify_pending(self) -> None:
         while self._pending:
@@ -188,26 +213,26 @@ class Rounds:
         in_time = self._spent[cell.contender] <= self.plan.guest_s
         return in_time and self.played < self.plan.guest_rounds
 
-    def _block(
-        self, cell: Cell, loops: int, *, primed: bool = False
-    ) -> tuple[float, float, list[Any]]:
-        """Seconds of ``loops`` calls, seconds of making their inputs, and their results."""
-        wall, watch, call = self.watch.wall, self.watch, cell.call
-        before = wall()
+    def _block(self, cell: Cell, loops: int, *, primed: bool = False) -> _Block:
+        """So many calls of a cell, after one off the clock where it is to be ``primed``."""
+        watch, call = self.watch, cell.call
+        before = watch.wall()
         inputs = [cell.make(self._number + i) for i in range(loops)]
-        making_s = wall() - before
+        making_s = watch.wall() - before
         primer = [cell.make(self._number + loops)] if primed else []
         results: list[Any] = []
         keep = results.append
         with self._during(cell.contender):
+            entered = watch.start()
             for arguments in primer:
                 call(*arguments)
-            watch.start()
+            start = watch.start()
             for arguments in inputs:
                 keep(call(*arguments))
-            seconds = watch.stop()
-        self._spent[cell.contender] += wall() - before
-        return seconds, making_s, results
+            seconds = watch.since(start)
+            clean = not watch.interrupted_since(entered)
+        self._spent[cell.contender] += watch.wall() - before
+        return _Block(seconds, making_s, results, clean)
 
     def _cost(self, cell: Cell) -> tuple[float, float]:
         """Seconds of a call and of making its inputs: the least of three short blocks."""
@@ -215,9 +240,10 @@ class Rounds:
         while True:
             blocks = []
             for _ in range(3):
-                blocks.append(self._block(cell, loops)[:2])
+                blocks.append(self._block(cell, loops))
                 self._number += loops
-            seconds, making_s = (min(times) for times in zip(*blocks, strict=True))
+            seconds = min(block.seconds for block in blocks)
+            making_s = min(block.making_s for block in blocks)
             filled = seconds > plan.block_s / 4 or making_s > plan.making_s / 4
             if filled or loops >= MOST_LOOPS:
                 return seconds / loops, making_s / loops

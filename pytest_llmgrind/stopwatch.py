@@ -10,8 +10,16 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 
-def _pauses() -> Callable[[], int] | None:
-    """Tells how often this thread gave up its CPU by itself; None where nobody counts that.
+@dataclass(frozen=True)
+class Switches:
+    """How often a thread gave up its CPU by itself, and how often it was taken away."""
+
+    paused: int = 0
+    interrupted: int = 0
+
+
+def _switches() -> Callable[[], Switches] | None:
+    """Reads the switches of this thread; None where nobody counts them.
 
     None as well where the thread's CPU clock is too coarse for short blocks.
     """
@@ -22,10 +30,26 @@ def _pauses() -> Callable[[], int] | None:
     except (ImportError, AttributeError):  # Windows, macOS
         return None
     readings = {time.thread_time() for _ in range(100)}
-    return (lambda: resource.getrusage(which).ru_nvcsw) if len(readings) > 50 else None
+    if len(readings) <= 50:
+        return None
+
+    def read() -> Switches:
+        usage = resource.getrusage(which)
+        return Switches(usage.ru_nvcsw, usage.ru_nivcsw)
+
+    return read
 
 
-@dataclass
+@dataclass(frozen=True)
+class Reading:
+    """What the clocks and counters showed at one moment."""
+
+    switches: Switches
+    wall: float
+    cpu: float
+
+
+@dataclass(frozen=True)
 class Stopwatch:
     """Seconds that a block of code takes, without the time that it waited for a CPU.
 
@@ -36,15 +60,20 @@ class Stopwatch:
 
     wall: Callable[[], float] = time.perf_counter
     cpu: Callable[[], float] = time.thread_time
-    pauses: Callable[[], int] | None = field(default_factory=_pauses)
-    _start: tuple[int, float, float] = (0, 0.0, 0.0)
+    switches: Callable[[], Switches] | None = field(default_factory=_switches)
 
-    def start(self) -> None:
-        self._start = (self.pauses() if self.pauses else 0, self.wall(), self.cpu())
+    def start(self) -> Reading:
+        switches = self.switches() if self.switches else Switches()
+        return Reading(switches, self.wall(), self.cpu())
 
-    def stop(self) -> float:
+    def since(self, start: Reading) -> float:
         cpu, wall = self.cpu(), self.wall()
-        pauses, wall_start, cpu_start = self._start
-        if self.pauses and self.pauses() == pauses:
-            return cpu - cpu_start
-        return wall - wall_start
+        if self.switches and self.switches().paused == start.switches.paused:
+            return cpu - start.cpu
+        return wall - start.wall
+
+    def interrupted_since(self, start: Reading) -> bool:
+        """Whether another process had the CPU meanwhile: it leaves cold caches behind."""
+        if self.switches is None:
+            return False
+        return self.switches().interrupted != start.switches.interrupted

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import itertools
 import math
 import random
 import time
@@ -18,7 +17,7 @@ from pytest_llmgrind import race as races
 from pytest_llmgrind.estimate import Interval, interval, slope
 from pytest_llmgrind.race import race, scaling
 from pytest_llmgrind.rounds import PENDING, Cell, Plan
-from pytest_llmgrind.stopwatch import Stopwatch
+from pytest_llmgrind.stopwatch import Stopwatch, Switches
 
 QUIET = Plan(settle_s=1e9, time_s=2e9, patience_s=3e9)
 """Never out of time."""
@@ -30,7 +29,13 @@ class World:
     def __init__(self) -> None:
         self.now = 0.0
         self.given: list[tuple[str, Any]] = []
-        self.watch = Stopwatch(wall=lambda: self.now, cpu=lambda: self.now, pauses=None)
+        self.waited = 0.0
+        self.interruptions = 0
+        self.watch = Stopwatch(
+            wall=lambda: self.now,
+            cpu=lambda: self.now - self.waited,
+            switches=lambda: Switches(0, self.interruptions),
+        )
 
     def cell(
         self,
@@ -53,6 +58,12 @@ class World:
             return answer(box)
 
         return Cell(contender=contender, call=call, make=make, size=size)
+
+    def interrupt(self, seconds: float) -> None:
+        """Another process has the CPU."""
+        self.now += seconds
+        self.waited += seconds
+        self.interruptions += 1
 
     def numbers(self, contender: str) -> list[int]:
         return [box.number for who, box in self.given if who == contender]
@@ -145,39 +156,57 @@ def test_the_slope_of_a_power_is_its_exponent() -> None:
 
 
 @pytest.mark.parametrize(
-    ("pauses", "seconds"),
+    ("switches", "seconds"),
     [
-        pytest.param(lambda: 3, 2.0, id="held up by others: CPU time"),
-        pytest.param(itertools.count().__next__, 10.0, id="slept: wall time"),
+        pytest.param([Switches(3, 1), Switches(3, 5)], 2.0, id="held up by others: CPU time"),
+        pytest.param([Switches(3, 1), Switches(4, 1)], 10.0, id="slept: wall time"),
         pytest.param(None, 10.0, id="nobody counts: wall time"),
     ],
 )
-def test_waiting_for_a_cpu_is_not_counted(pauses: Any, seconds: float) -> None:
+def test_waiting_for_a_cpu_is_not_counted(switches: Any, seconds: float) -> None:
     """A block of 10 s in which the thread ran for 2 s took 2 s, unless it paused by itself."""
-    watch = Stopwatch(iter((0.0, 10.0)).__next__, iter((1.0, 3.0)).__next__, pauses)
+    read = iter(switches).__next__ if switches else None
+    watch = Stopwatch(iter((0.0, 10.0)).__next__, iter((1.0, 3.0)).__next__, read)
 
-    watch.start()
+    start = watch.start()
 
-    assert watch.stop() == seconds
+    assert watch.since(start) == seconds
+
+
+@pytest.mark.parametrize(
+    ("switches", "interrupted"),
+    [
+        ([Switches(3, 1), Switches(3, 2)], True),
+        ([Switches(3, 1), Switches(4, 1)], False),
+        (None, False),
+    ],
+)
+def test_an_interruption_is_seen(switches: Any, interrupted: bool) -> None:
+    """Another process had the CPU; a pause of one's own is no interruption."""
+    watch = Stopwatch(switches=iter(switches).__next__ if switches else None)
+
+    start = watch.start()
+
+    assert watch.interrupted_since(start) is interrupted
 
 
 def test_the_stopwatch_of_this_machine_counts_a_sleep() -> None:
     """Sleeping is time that a contender takes."""
     watch = Stopwatch()
 
-    watch.start()
+    start = watch.start()
     time.sleep(0.02)
 
-    assert watch.stop() >= 0.02
+    assert watch.since(start) >= 0.02
 
 
 def test_the_stopwatch_of_this_machine_counts_work() -> None:
     """Work takes some time, and no more than the wall clock saw."""
     watch, before = Stopwatch(), time.perf_counter()
 
-    watch.start()
+    start = watch.start()
     sum(range(200_000))
-    seconds = watch.stop()
+    seconds = watch.since(start)
 
     assert 0 < seconds <= time.perf_counter() - before
 
@@ -413,6 +442,69 @@ def test_a_slow_guest_is_measured_once(world: World) -> None:
     assert laps["baseline[4]"] == 1
     assert laps["candidate[4]"] == 22
     assert result.figures["baseline"] == pytest.approx(2.0)
+
+
+def test_a_block_that_was_interrupted_does_not_count(world: World) -> None:
+    """Half of the candidate's blocks find cold caches after another process had the CPU."""
+    noise = random.Random(1)
+
+    def seconds() -> float:
+        if noise.random() < 0.5:
+            return 1e-3
+        world.interrupt(0.01)
+        return 3e-3
+
+    cells = (world.cell("candidate", seconds), world.cell("baseline", 1e-3))
+
+    result = run(world, *cells, limit=2.0)
+
+    assert result.figure == pytest.approx(1.0)
+    assert result.interval.high == pytest.approx(1.0)
+    assert max(result.laps[0].seconds) == pytest.approx(3e-3)
+
+
+def test_blocks_count_where_nearly_all_are_interrupted(world: World) -> None:
+    """A call of 50 ms is always interrupted; that is no reason to measure nothing."""
+
+    def seconds() -> float:
+        world.interrupt(0.01)
+        return 0.05
+
+    cells = (world.cell("candidate", seconds), world.cell("baseline", 0.1))
+
+    result = run(world, *cells, limit=2.0, plan=Plan())
+
+    assert (result.figure, result.verdict) == (pytest.approx(0.5), "met")
+
+
+def test_waiting_for_a_cpu_does_not_use_up_the_time(world: World) -> None:
+    """An undecided race gets 3 s of work, on a machine where that takes 12 s."""
+
+    def seconds() -> float:
+        world.interrupt(3 * 2**-7)
+        return 2**-7
+
+    cells = [world.cell(who, seconds) for who in ("candidate", "baseline")]
+
+    result = run(world, *cells, limit=1.0, plan=Plan())
+
+    assert result.verdict == "undecided"
+    assert world.now - world.waited == pytest.approx(3.0, abs=0.1)
+
+
+def test_patience_ends(world: World) -> None:
+    """Whatever the machine does, a race ends after 15 s."""
+
+    def seconds() -> float:
+        world.interrupt(31 * 2**-7)
+        return 2**-7
+
+    cells = [world.cell(who, seconds) for who in ("candidate", "baseline")]
+
+    result = run(world, *cells, limit=1.0, plan=Plan())
+
+    assert result.verdict == "undecided"
+    assert 15 < world.now < 18
 
 
 def test_the_collector_is_off_while_measuring_and_on_again_after(world: World) -> None:
