@@ -15,6 +15,8 @@ SIZES = st.sampled_from(
     ]
 )
 SEEDS = st.integers(0, 999)
+# A failure is shown with the first of these that fails: in two tokens many mistakes look alike.
+TOKENS = st.sampled_from([5, 1, 2, 3, 8, 9])
 
 
 def make(reference, seed, size, shape):
@@ -26,16 +28,8 @@ def make(reference, seed, size, shape):
     return params, ids, ", ".join(words)
 
 
-def arrays(params):
-    """Every array of the parameters under a name that says where it is."""
-    found = {name: params[name] for name in ("embed", "norm", "head")}
-    for index, layer in enumerate(params["layers"]):
-        found |= {f"layers[{index}].{name}": array for name, array in layer.items()}
-    return found
-
-
 @rule("R1")
-@given(size=SIZES, B=st.integers(1, 3), T=st.integers(1, 9), seed=SEEDS)
+@given(size=SIZES, B=st.integers(1, 3), T=TOKENS, seed=SEEDS)
 def test_forward_gives_the_logits_of_the_decoder(solution, reference, size, B, T, seed):
     params, ids, words = make(reference, seed, size, (B, T))
 
@@ -56,9 +50,9 @@ def test_ids_may_be_of_any_integer_dtype_and_layout(solution, reference):
 
 
 @rule("R2")
-@given(size=SIZES, T=st.integers(2, 9), at=st.integers(1, 8), seed=SEEDS)
+@given(size=SIZES, T=TOKENS, at=st.integers(1, 8), seed=SEEDS)
 def test_a_token_changes_no_logits_before_its_own(solution, reference, size, T, at, seed):
-    at = min(at, T - 1)
+    T, at = max(T, 2), min(at, max(T, 2) - 1)
     params, ids, words = make(reference, seed, size, (2, T))
     other = ids.copy()
     other[:, at:] = (other[:, at:] + 1) % len(params["embed"])
@@ -72,7 +66,7 @@ def test_a_token_changes_no_logits_before_its_own(solution, reference, size, T, 
 
 
 @rule("R3")
-@given(size=SIZES, T=st.integers(2, 9), seed=SEEDS)
+@given(size=SIZES, T=TOKENS, seed=SEEDS)
 def test_scores_in_the_thousands_do_not_overflow(solution, reference, size, T, seed):
     params, ids, words = make(reference, seed, size, (1, T))
     for layer in params["layers"]:
@@ -90,8 +84,8 @@ def test_scores_in_the_thousands_do_not_overflow(solution, reference, size, T, s
 @given(
     size=SIZES,
     B=st.integers(1, 3),
-    T=st.integers(1, 5),
-    new=st.integers(0, 6),
+    T=TOKENS,
+    new=st.sampled_from([6, 2, 1, 0]),
     dtype=st.sampled_from(["int64", "int32"]),
     seed=SEEDS,
 )
@@ -108,7 +102,7 @@ def test_each_new_token_has_the_largest_logit(solution, reference, size, B, T, n
 def test_computing_from_scratch_changes_no_argument(solution, reference):
     params, ids, words = make(reference, 5, {}, (2, 6))
 
-    with check.unchanged(given=f"forward, {words}", ids=ids, **arrays(params)):
+    with check.unchanged(given=f"forward, {words}", ids=ids, params=params):
         solution.forward(params, ids)
-    with check.unchanged(given=f"generate_naive, {words}", ids=ids, **arrays(params)):
+    with check.unchanged(given=f"generate_naive, {words}", ids=ids, params=params):
         solution.generate_naive(params, ids, 3)

@@ -15,6 +15,9 @@ SIZES = st.sampled_from(
     ]
 )
 SEEDS = st.integers(0, 999)
+# A failure is shown with the first of these that fails: in two tokens many mistakes look alike.
+TOKENS = st.sampled_from([5, 1, 2, 3, 8, 9])
+FEW = st.sampled_from([3, 1, 2, 4])
 # Many narrow heads: attention is most of the work, so that recomputing shows its square at lengths
 # that take milliseconds.
 NARROW = {"d_model": 32, "n_heads": 64, "n_kv_heads": 4, "head_dim": 2, "d_ff": 32}
@@ -30,7 +33,7 @@ def make(reference, seed, size, shape):
 
 
 @rule("R6")
-@given(size=SIZES, B=st.integers(1, 3), T=st.integers(1, 9), seed=SEEDS)
+@given(size=SIZES, B=st.integers(1, 3), T=TOKENS, seed=SEEDS)
 def test_prefill_gives_the_last_logits_of_forward(solution, reference, size, B, T, seed):
     params, ids, words = make(reference, seed, size, (B, T))
     cache = solution.KVCache(params, batch=B, capacity=T)
@@ -61,7 +64,7 @@ def test_every_step_gives_the_logits_of_forward(solution, reference, size, B, pr
 @given(
     size=SIZES,
     B=st.integers(1, 2),
-    pieces=st.lists(st.integers(1, 4), min_size=2, max_size=4),
+    pieces=st.lists(FEW, min_size=2, max_size=4),
     seed=SEEDS,
 )
 def test_pieces_of_a_prompt_give_what_the_whole_gives(solution, reference, size, B, pieces, seed):
@@ -77,7 +80,7 @@ def test_pieces_of_a_prompt_give_what_the_whole_gives(solution, reference, size,
 
 
 @rule("R9")
-@given(size=SIZES, prompt=st.integers(1, 4), new=st.integers(1, 3), seed=SEEDS)
+@given(size=SIZES, prompt=FEW, new=st.integers(1, 3), seed=SEEDS)
 def test_a_fork_and_its_origin_go_their_own_ways(solution, reference, size, prompt, new, seed):
     params, ids, words = make(reference, seed, size, (3, prompt + new))
     ids[:, :prompt] = ids[0, :prompt]
@@ -117,8 +120,8 @@ def test_two_caches_in_use_at_once_do_not_meet(solution, reference, size, seed):
 @given(
     size=SIZES,
     B=st.integers(1, 3),
-    T=st.integers(1, 5),
-    new=st.integers(0, 8),
+    T=TOKENS,
+    new=st.sampled_from([12, 2, 1, 0]),
     dtype=st.sampled_from(["int64", "int32"]),
     seed=SEEDS,
 )

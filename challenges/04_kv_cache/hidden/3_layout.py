@@ -6,6 +6,8 @@ from pytest_llmgrind import check, given, rule, st
 
 N = 400  # additions behind a logit: two layers of 180, then the last norm and the head
 SEEDS = st.integers(0, 999)
+# A failure is shown with the first of these that fails: in two tokens many mistakes look alike.
+FEW = st.sampled_from([3, 1, 2, 5])
 DTYPES = st.sampled_from([np.float32, np.float64])
 
 
@@ -24,38 +26,40 @@ def text(value):
 
 @rule("R14")
 @given(
-    n_layers=st.integers(1, 3),
-    n_kv_heads=st.sampled_from([1, 2, 3, 6]),
-    head_dim=st.sampled_from([2, 4, 10]),
-    B=st.integers(1, 3),
-    spare=st.integers(0, 9),
-    dtype=DTYPES,
+    n_layers=st.sampled_from([3, 1, 2]),
+    n_kv_heads=st.sampled_from([3, 1, 2, 6]),
+    head_dim=st.sampled_from([4, 2, 10]),
+    B=st.sampled_from([3, 1, 2]),
+    spare=st.integers(1, 9),
 )
 def test_nbytes_is_exact_from_the_start(
-    solution, reference, n_layers, n_kv_heads, head_dim, B, spare, dtype
+    solution, reference, n_layers, n_kv_heads, head_dim, B, spare
 ):
     size = {"n_layers": n_layers, "n_heads": 6, "n_kv_heads": n_kv_heads, "head_dim": head_dim}
-    params, ids, words = make(reference, 0, {**size, "dtype": dtype}, (B, 4))
     capacity = 4 + spare
-    want = 2 * n_layers * B * n_kv_heads * capacity * head_dim * np.dtype(dtype).itemsize
-    cache = solution.KVCache(params, batch=B, capacity=capacity)
+    want = 2 * n_layers * B * n_kv_heads * capacity * head_dim
+    seen = {}
 
-    for when in ("when made", "after prefill", "after decode"):
-        how = f"{words}, capacity {capacity}, {when}"
-        check.equal(cache.nbytes, want, what="nbytes", given=how)
-        check.equal(cache.capacity, capacity, what="capacity", given=how)
-        if when == "when made":
-            solution.prefill(params, ids[:, :3], cache)
-        else:
-            fork = cache.fork()
-            check.equal(fork.nbytes, want, what="nbytes of a fork", given=how)
-            check.equal(fork.capacity, capacity, what="capacity of a fork", given=how)
-            if when == "after prefill":
-                solution.decode(params, ids[:, 3], cache)
+    for dtype in (np.float32, np.float64):
+        params, ids, words = make(reference, 0, {**size, "dtype": dtype}, (B, 4))
+        how = f"{words}, capacity {capacity}"
+        cache = solution.KVCache(params, batch=B, capacity=capacity)
+        sizes = [cache.nbytes]
+        solution.prefill(params, ids[:, :3], cache)
+        sizes.append(cache.nbytes)
+        solution.decode(params, ids[:, 3], cache)
+        fork = cache.fork()
+        seen[how] = [*sizes, cache.nbytes, fork.nbytes]
+        check.equal([cache.capacity, fork.capacity], [capacity] * 2, what="capacity", given=how)
+
+    for how, itemsize in zip(seen, (4, 8), strict=True):
+        text = "nbytes was {} when made, {} after prefill, {} after decode, {} in a fork"
+        saw, right = text.format(*seen[how]), seen[how] == [want * itemsize] * 4
+        check.that(right, saw=saw, given=how, value=seen)
 
 
 @rule("R15")
-@given(B=st.integers(1, 2), prompt=st.integers(1, 5), spare=st.integers(1, 40), seed=SEEDS)
+@given(B=st.integers(1, 2), prompt=FEW, spare=st.integers(1, 40), seed=SEEDS)
 def test_empty_slots_take_no_part(solution, reference, B, prompt, spare, seed):
     params, ids, words = make(reference, seed, {}, (B, prompt + 3))
     want = reference.forward(params, ids)
@@ -91,7 +95,7 @@ def test_a_piece_that_does_not_fit_changes_nothing(solution, reference, B, capac
 
 
 @rule("R16")
-@given(B=st.integers(1, 2), capacity=st.integers(1, 5), seed=SEEDS)
+@given(B=st.integers(1, 2), capacity=FEW, seed=SEEDS)
 def test_a_full_cache_refuses_one_more_token(solution, reference, B, capacity, seed):
     params, ids, words = make(reference, seed, {}, (B, capacity))
     cache = solution.KVCache(params, batch=B, capacity=capacity)
@@ -101,6 +105,7 @@ def test_a_full_cache_refuses_one_more_token(solution, reference, B, capacity, s
 
     want = reference.forward(params, ids)[:, -1]
     check.close(saw, want, what="logits of a prompt that just fits", given=how, n=N)
+    refuse("prefill", solution.prefill, params, ids[:, :2], cache, given=f"{how}, when full")
     refuse("decode", solution.decode, params, ids[:, 0], cache, given=f"{how}, when full")
     held = np.array([capacity] * B)
     check.equal(cache.lengths, held, what="lengths after the refusal", given=how)
@@ -111,7 +116,7 @@ def refuse(name, call, *args, given):
 
 
 @rule("R17")
-@given(dtype=DTYPES, prompt=st.integers(1, 5), seed=SEEDS)
+@given(dtype=DTYPES, prompt=FEW, seed=SEEDS)
 def test_logits_have_the_precision_of_the_parameters(solution, reference, dtype, prompt, seed):
     params, ids, words = make(reference, seed, {"dtype": dtype}, (2, prompt + 2))
     want = reference.forward(params, ids)

@@ -6,7 +6,8 @@ from pytest_llmgrind import check, given, rule, st
 
 N = 400  # additions behind a logit: two layers of 180, then the last norm and the head
 SEEDS = st.integers(0, 999)
-LENGTHS = st.lists(st.integers(1, 7), min_size=2, max_size=4)
+# A failure is shown with [2, 5] if that fails: in shorter rows many mistakes look alike.
+LENGTHS = st.just([2, 5]) | st.lists(st.integers(1, 7), min_size=2, max_size=4)
 
 
 def make(reference, seed, lengths, **size):
@@ -18,9 +19,9 @@ def make(reference, seed, lengths, **size):
     return params, rows, ", ".join(words)
 
 
-def pad(rows, fill=0):
-    """The rows as one array (B, T), filled up on the right."""
-    ids = np.full((len(rows), max(map(len, rows))), fill)
+def pad(rows, fill=0, more=0):
+    """The rows as one array (B, T), filled up on the right; ``more`` columns are padding only."""
+    ids = np.full((len(rows), max(map(len, rows)) + more), fill)
     for line, row in zip(ids, rows, strict=True):
         line[: len(row)] = row
     return ids
@@ -32,30 +33,29 @@ def alone(reference, params, rows):
 
 
 @rule("R19")
-@given(lengths=LENGTHS, new=st.integers(1, 3), spare=st.integers(0, 3), seed=SEEDS)
-def test_a_padded_row_gets_what_it_gets_alone(solution, reference, lengths, new, spare, seed):
+@given(lengths=LENGTHS, new=st.integers(1, 3), more=st.sampled_from([1, 0]), seed=SEEDS)
+def test_a_padded_row_gets_what_it_gets_alone(solution, reference, lengths, new, more, seed):
     params, rows, words = make(reference, seed, [n + new for n in lengths])
     prompts = [row[:n] for row, n in zip(rows, lengths, strict=True)]
-    cache = solution.KVCache(params, batch=len(rows), capacity=max(lengths) + new + spare)
+    ids = pad(prompts, more=more)
+    words += f", prompts of {lengths} in {ids.shape[1]} columns"
+    cache = solution.KVCache(params, batch=len(rows), capacity=max(lengths) + new)
 
-    saw = solution.prefill(params, pad(prompts), cache, lengths=np.array(lengths))
+    saw = solution.prefill(params, ids, cache, lengths=np.array(lengths))
 
-    how = f"{words}, prompts of {lengths}"
-    check.close(saw, alone(reference, params, prompts), what="logits", given=how, n=N)
+    check.close(saw, alone(reference, params, prompts), what="logits", given=words, n=N)
     for step in range(new):
         saw = solution.decode(params, np.array([row[step - new] for row in rows]), cache)
         seen = [row[: n + step + 1] for row, n in zip(rows, lengths, strict=True)]
-        how = f"{words}, prompts of {lengths}, decode number {step + 1}"
+        how = f"{words}, decode number {step + 1}"
         check.close(saw, alone(reference, params, seen), what="logits", given=how, n=N)
 
 
+PIECE = st.tuples(st.integers(1, 4), st.integers(1, 4), st.integers(1, 4))
+
+
 @rule("R19")
-@given(
-    pieces=st.lists(
-        st.tuples(st.integers(1, 4), st.integers(1, 4), st.integers(1, 4)), min_size=2, max_size=3
-    ),
-    seed=SEEDS,
-)
+@given(pieces=st.just([(2, 4, 1), (3, 1, 2)]) | st.lists(PIECE, min_size=2, max_size=3), seed=SEEDS)
 def test_padded_pieces_continue_each_row_where_it_ended(solution, reference, pieces, seed):
     totals = np.sum(pieces, axis=0).tolist()
     params, rows, words = make(reference, seed, totals)
@@ -64,7 +64,7 @@ def test_padded_pieces_continue_each_row_where_it_ended(solution, reference, pie
     held = np.zeros(3, np.int64)
     for piece in map(np.array, pieces):
         parts = [row[h : h + n] for row, h, n in zip(rows, held, piece, strict=True)]
-        saw = solution.prefill(params, pad(parts), cache, lengths=piece)
+        saw = solution.prefill(params, pad(parts, more=1), cache, lengths=piece)
         held = held + piece
         seen = [row[:h] for row, h in zip(rows, held, strict=True)]
         how = f"{words}, in pieces of {pieces}, when the rows hold {held.tolist()}"
@@ -72,19 +72,23 @@ def test_padded_pieces_continue_each_row_where_it_ended(solution, reference, pie
 
 
 @rule("R20")
-@given(lengths=LENGTHS, fill=st.integers(1, 63), seed=SEEDS)
-def test_what_stands_in_the_padding_changes_nothing(solution, reference, lengths, fill, seed):
+@given(lengths=LENGTHS, fill=st.integers(1, 63), more=st.integers(0, 2), seed=SEEDS)
+def test_what_stands_in_the_padding_changes_nothing(solution, reference, lengths, fill, more, seed):
     params, rows, words = make(reference, seed, lengths)
-    tokens = np.arange(len(rows))
+    B = len(rows)
+    words += f", in {max(lengths) + more} columns padded with {fill} and with 0"
 
     def run(fill):
-        cache = solution.KVCache(params, batch=len(rows), capacity=max(lengths) + 2)
-        first = solution.prefill(params, pad(rows, fill), cache, lengths=np.array(lengths))
-        return first, *(solution.decode(params, tokens + step, cache) for step in range(2))
+        cache = solution.KVCache(params, batch=B, capacity=max(lengths) + 2)
+        ids = pad(rows, fill, more)
+        saw = [solution.prefill(params, ids, cache, lengths=np.array(lengths))]
+        saw += [solution.decode(params, np.arange(B) + step, cache) for step in range(2)]
+        for logits in saw:
+            check.array(logits, shape=(B, 64), dtype=np.float64, what="logits", given=words)
+        return np.stack(saw)
 
-    for step, (saw, want) in enumerate(zip(run(fill), run(0), strict=True)):
-        how = f"{words}, padded with {fill} and with 0, after {step} times decode"
-        check.close(saw, want, what="logits", given=how, n=N)
+    what = "logits (call, row, word) of prefill and twice decode"
+    check.close(run(fill), run(0), what=what, given=words, n=N)
 
 
 @rule("R21")
@@ -95,8 +99,8 @@ def test_padding_takes_no_slots(solution, reference, lengths, more, seed):
     first, second = np.array(lengths), 1 + T - np.array(lengths)
     cache = solution.KVCache(params, batch=B, capacity=T + 1)
 
-    solution.prefill(params, pad(rows), cache, lengths=first)
-    how = f"{words}, capacity {T + 1}"
+    solution.prefill(params, pad(rows, more=1), cache, lengths=first)
+    how = f"{words} in {T + 1} columns, capacity {T + 1}"
     check.equal(cache.lengths, first, what="lengths", given=how)
 
     # Each row is filled up to the last slot by a piece that is wider than what is left.
@@ -115,19 +119,22 @@ def test_one_full_row_refuses_the_batch(solution, reference, lengths, seed):
     B = len(rows)
     cache = solution.KVCache(params, batch=B, capacity=8)
     solution.prefill(params, pad(rows), cache, lengths=np.array([*lengths, 8]))
-    tokens = np.zeros(B, np.int64)
+    ids = np.zeros((B, 2), np.int64)
 
-    how = f"{words}, capacity 8, decode"
-    what = {"what": "decode", "names": "capacity", "given": how}
-    check.raises(ValueError, solution.decode, params, tokens, cache, **what)
-
-    check.equal(cache.lengths, np.array([*lengths, 8]), what="lengths", given=how)
+    for name, call, tokens in (
+        ("prefill", solution.prefill, ids),
+        ("decode", solution.decode, ids[:, 0]),
+    ):
+        what = {"what": name, "names": "capacity", "given": f"{words}, capacity 8, then one more"}
+        check.raises(ValueError, call, params, tokens, cache, **what)
+        how = f"{words}, capacity 8, after the refusal"
+        check.equal(cache.lengths, np.array([*lengths, 8]), what="lengths", given=how)
 
 
 @rule("R22")
 @given(
-    lengths=st.lists(st.integers(1, 7), min_size=1, max_size=4),
-    new=st.integers(0, 9),
+    lengths=LENGTHS | st.lists(st.integers(1, 7), min_size=1, max_size=1),
+    new=st.sampled_from([9, 2, 1, 0]),
     eos_id=st.none() | st.integers(0, 5),
     seed=SEEDS,
 )
@@ -174,18 +181,14 @@ def test_the_cached_calls_change_no_argument(solution, reference):
     params, rows, words = make(reference, 4, [2, 5])
     ids, lengths, tokens = pad(rows), np.array([2, 5]), np.array([7, 8])
     cache = solution.KVCache(params, batch=2, capacity=9)
-    held = {name: params[name] for name in ("embed", "norm", "head")}
-    for index, layer in enumerate(params["layers"]):
-        held |= {f"layers[{index}].{name}": array for name, array in layer.items()}
 
-    with check.unchanged(given=f"prefill, {words}", ids=ids, lengths=lengths, **held):
+    with check.unchanged(given=f"prefill, {words}", ids=ids, lengths=lengths, params=params):
         solution.prefill(params, ids, cache, lengths=lengths)
-    with check.unchanged(given=f"decode, {words}", tokens=tokens, **held):
+    with check.unchanged(given=f"decode, {words}", tokens=tokens, params=params):
         solution.decode(params, tokens, cache)
-    with check.unchanged(given="generate, ids (2, 5)", ids=ids, **held):
+    with check.unchanged(given="generate, ids (2, 5)", ids=ids, params=params):
         solution.generate(params, ids, 4)
-    prompts = {f"prompts[{index}]": row for index, row in enumerate(rows)}
-    with check.unchanged(given=f"generate_batch, {words}", **prompts, **held):
+    with check.unchanged(given=f"generate_batch, {words}", prompts=rows, params=params):
         solution.generate_batch(params, rows, 4, eos_id=1)
 
 
