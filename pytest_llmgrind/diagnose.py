@@ -17,7 +17,7 @@ from pytest_llmgrind import bugs
 from pytest_llmgrind.bugs import Bug
 from pytest_llmgrind.check import RuleBroken, tolerance
 from pytest_llmgrind.manifest import Manifest, ManifestError
-from pytest_llmgrind.seeds import generator
+from pytest_llmgrind.replay import call_of
 from pytest_llmgrind.solution import import_fresh
 
 TIME_S = 2.0
@@ -40,7 +40,6 @@ class Diagnosis:
         self, item: pytest.Function, broken: RuleBroken, manifest: Manifest, rule_id: str
     ) -> str:
         """The misconception, or an empty text where it is not certain."""
-        test = getattr(item.obj, "llmgrind_inner", item.obj)
         names = set(item._fixtureinfo.argnames)
         if broken.value is None or "solution" not in names or not names <= KNOWN | _fixed(item):
             return ""
@@ -48,7 +47,7 @@ class Diagnosis:
         for bug in self._candidates(manifest, rule_id):
             began = time.perf_counter()
             module = self._module(manifest, bug)
-            if module is not None and _same_break(broken, _run(test, item, broken, module)):
+            if module is not None and _same_break(broken, _run(item, broken, module)):
                 found.add(bug.misconception)
             self.spent_s += time.perf_counter() - began
             if self.spent_s > TIME_S:
@@ -85,19 +84,13 @@ def _fixed(item: pytest.Function) -> set[str]:
     return set(callspec.params) if callspec else set()
 
 
-def _run(
-    test: Any, item: pytest.Function, broken: RuleBroken, module: ModuleType
-) -> RuleBroken | None:
+def _run(item: pytest.Function, broken: RuleBroken, module: ModuleType) -> RuleBroken | None:
     """What the same test says of a planted bug; None where no check broke."""
-    arguments = {name: item.funcargs[name] for name in item._fixtureinfo.argnames}
-    arguments |= getattr(broken, "llmgrind_drawn", {})
-    arguments["solution"] = module
-    if "rng" in arguments:
-        arguments["rng"] = generator(item.nodeid)
+    call = call_of(item, broken, solution=module)
     try:
         with warnings.catch_warnings(), np.errstate():
             warnings.simplefilter("ignore")
-            test(**arguments)
+            call()
     except RuleBroken as seen:
         return seen
     except Exception:

@@ -13,6 +13,7 @@ import pytest
 from pytest_llmgrind import redact, tiers, timeout
 from pytest_llmgrind.candidates import Candidates, directory_of
 from pytest_llmgrind.collect import Stage, forget_hidden, stage_of
+from pytest_llmgrind.debugger import Debugger
 from pytest_llmgrind.diagnose import Diagnosis
 from pytest_llmgrind.fence import is_below
 from pytest_llmgrind.isolate import isolated, unwarned
@@ -31,6 +32,7 @@ class Grading:
 
     def __post_init__(self) -> None:
         self.describer = Describer(self.config, self.candidates, Diagnosis())
+        self.debugger = Debugger(self.config, self.candidates)
 
     @property
     def directory(self) -> Path:
@@ -116,6 +118,8 @@ class Grading:
         if call.excinfo is not seen:
             assert seen is not None
             call.excinfo = redact.own_excinfo(seen.value, self.candidates.of(stage.challenge))
+            if call.excinfo is None and report.failed and call.when == "call":
+                self.debugger.failed(item, seen.value, report)
         return report
 
     # -- telling ----------------------------------------------------------------------------
@@ -155,6 +159,7 @@ def activate(config: pytest.Config) -> Grading:
         forget_hidden()
         config.stash[GRADING] = Grading(config, Candidates(config))
         config.pluginmanager.register(config.stash[GRADING], "llmgrind-grading")
+        config.pluginmanager.register(config.stash[GRADING].debugger, "llmgrind-debugger")
         config.pluginmanager.register(Admission(), "llmgrind-admission")
         from pytest_llmgrind import alone, bench_bridge
         from pytest_llmgrind.report import session

@@ -17,10 +17,10 @@ from pytest_llmgrind.manifest import Imports
 
 _ALWAYS = """
 __future__ abc bisect collections contextlib copy dataclasses enum functools heapq itertools math
-numbers operator random statistics string time types typing warnings
+numbers operator pdb random statistics string time types typing warnings
 """
 ALWAYS = frozenset(_ALWAYS.split())
-"""Modules that every solution may import: they hold no answer and reach no file."""
+"""Modules that every solution may import: they hold no answer. ``breakpoint()`` imports pdb."""
 _PLAIN = "the plain parts of the standard library (docs/judging.md)"
 
 
