@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import hypothesis
 from hypothesis import HealthCheck, Phase
+from hypothesis.internal.conjecture import providers
 
 Test = Callable[..., None]
 
@@ -49,7 +50,48 @@ def given(*, max_examples: int = 40, **strategies: Any) -> Callable[[Test], Test
                 raise
 
         drawing: Test = settings(hypothesis.given(**strategies)(remembering))
-        drawing.llmgrind_inner = test  # type: ignore[attr-defined]
-        return drawing
+
+        @functools.wraps(drawing)
+        def steady(*args: Any, **fixtures: Any) -> None:
+            with _no_constants_of_others():
+                drawing(*args, **fixtures)
+
+        steady.llmgrind_inner = test  # type: ignore[attr-defined]
+        return steady
 
     return decorate
+
+
+def drawn_with(error: BaseException) -> dict[str, Any]:
+    """What Hypothesis had drawn when ``error`` came, by name; empty where it drew nothing."""
+    return dict(vars(error).get("llmgrind_drawn", {}))
+
+
+@contextmanager
+def _no_constants_of_others() -> Iterator[None]:
+    """Hypothesis also draws numbers that stand in modules which happen to be imported.
+
+    Those are the learner's own files, a conftest.py, this plugin where it is installed for
+    editing: no verdict may depend on them. Two names of Hypothesis are touched; where a version
+    has others, its constants stay.
+    """
+    own = {"_get_local_constants": _no_constants, "CONSTANTS_CACHE": _CACHE}
+    if any(not hasattr(providers, name) for name in own):
+        yield
+        return
+    before = {name: getattr(providers, name) for name in own}
+    vars(providers).update(own)
+    try:
+        yield
+    finally:
+        vars(providers).update(before)
+
+
+def _no_constants() -> Any:
+    from hypothesis.internal.constants_ast import Constants
+
+    return Constants()
+
+
+_CACHE: dict[Any, Any] = {}
+"""What Hypothesis keeps of constants, apart from what it keeps for other tests."""

@@ -25,7 +25,7 @@ from pytest_llmgrind.check import Misused, RuleBroken
 from pytest_llmgrind.fence import is_below
 from pytest_llmgrind.guard import Forbidden
 from pytest_llmgrind.manifest import Manifest
-from pytest_llmgrind.properties import Unfinished
+from pytest_llmgrind.properties import Unfinished, drawn_with
 from pytest_llmgrind.solution import Candidate, ChallengeBroken, SolutionError
 from pytest_llmgrind.timeout import TimedOut
 
@@ -253,6 +253,6 @@ def _labelled(label: str, text: str) -> list[str]:
 
 def _example(error: BaseException) -> str:
     """The arguments that Hypothesis drew (see ``properties.given``)."""
-    drawn = getattr(error, "llmgrind_drawn", {})
+    drawn = drawn_with(error)
     shown = [f"{name}={plain.repr_of(value, 60)}" for name, value in drawn.items()]
     return f"{', '.join(shown)}: " if shown else ""

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from pytest_llmgrind.properties import drawn_with
 from pytest_llmgrind.seeds import generator
 
 
@@ -14,7 +15,7 @@ def call_of(item: pytest.Function, error: BaseException, **others: Any) -> Calla
     """The test with its fixtures, what Hypothesis drew when ``error`` came, and ``others``."""
     test = getattr(item.obj, "llmgrind_inner", item.obj)
     arguments = {name: item.funcargs[name] for name in item._fixtureinfo.argnames}
-    arguments |= getattr(error, "llmgrind_drawn", {}) | others
+    arguments |= drawn_with(error) | others
     if "rng" in arguments:
         arguments["rng"] = generator(item.nodeid)
 
