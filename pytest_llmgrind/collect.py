@@ -79,7 +79,7 @@ class Stage(pytest.Module):
         return node
 
     def collect(self) -> Iterable[pytest.Item | pytest.Collector]:
-        if reason := tiers.missing_kit(self.challenge.kit):
+        if reason := tiers.missing_kit(self.stage.kit or self.challenge.kit):
             return tiers.without_kit(self, reason)
         if self._broken and not _asks_for_a_test(self.config, self.path):
             return [BrokenStage.from_parent(self, name="tests", text=self._broken)]

@@ -48,6 +48,8 @@ class Stage:
     file: str
     title: str
     tiers: tuple[str, ...] = ("cpu",)
+    kit: str = ""
+    """What this stage needs where that is more than the challenge's kit."""
     hints: tuple[str, ...] = ()
 
 
@@ -265,6 +267,8 @@ def _check_stages(manifest: Manifest, reader: Reader) -> None:
         key = f"stage {number}"
         for tier in stage.tiers:
             _one_of(reader, f"{key}.tiers", tier, TIERS)
+        if stage.kit:
+            _one_of(reader, f"{key}.kit", stage.kit, KITS)
         path = manifest.root / stage.file
         if path.parent != manifest.hidden or path.suffix != ".py":
             raise reader.fail(f"{key}.file", f"wanted hidden/<name>.py, got {stage.file}")
