@@ -26,6 +26,8 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("filterwarnings", "error")
 
 
+# What an outer run tells its processes, and an inner run must not hear.
+OUTER = ("PYTEST_ADDOPTS", "PYTEST_XDIST_WORKER", "PYTEST_XDIST_TESTRUNUID", "LLMGRIND_LOCK")
 ID = "01_sums"
 STUB = '''
 """Sums."""
@@ -83,7 +85,8 @@ class Suite:
         self.pytester = pytester
         self.path = pytester.path
         monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")  # 0.2 s instead of 0.9 s
-        monkeypatch.delenv("PYTEST_ADDOPTS", raising=False)
+        for name in OUTER:
+            monkeypatch.delenv(name, raising=False)
         self.write("pyproject.toml", "[tool.pytest.ini_options]\n")
 
     def write(self, path: str, text: str) -> Path:

@@ -160,7 +160,7 @@ def test_every_contender_is_in_the_table_and_in_the_file(measured: Any, workers:
     """With and without workers: a row and an entry for each, with the figures beside them."""
     options = (workers, "--benchmark-json=out.json", "--benchmark-columns=min,rounds")
 
-    result = measured.run_process(*options, plugins=BENCHMARK)
+    result = run(measured, *options)
 
     result.assert_outcomes(passed=5)
     result.stdout.re_match_lines_random(
@@ -244,7 +244,7 @@ def test_the_last_of_several_results_of_a_test_counts(measured: Any) -> None:
     """Under --dist each every worker measures; each contender has one row."""
     options = ("-n2", "--dist=each", "--benchmark-json=out.json", "-k", "adding")
 
-    measured.run_process(*options, plugins=BENCHMARK).assert_outcomes(passed=2)
+    run(measured, *options).assert_outcomes(passed=2)
 
     names = [bench["name"] for bench in saved(measured, "out.json")["benchmarks"]]
     assert sorted(names) == ["test_adding[baseline]", "test_adding[candidate]"]
@@ -322,7 +322,7 @@ def test_a_race_is_in_the_file_with_all_contenders(measuring_suite: Any, workers
     """Laps and figures come from the budget fixtures, with and without workers."""
     options = (workers, "--benchmark-json=out.json")
 
-    measuring_suite.run_process(*options, plugins=BENCHMARK).assert_outcomes(passed=2)
+    run(measuring_suite, *options).assert_outcomes(passed=2)
 
     file = saved(measuring_suite, "out.json")
     medians = {bench["name"]: bench["stats"]["median"] for bench in file["benchmarks"]}
@@ -339,7 +339,7 @@ def test_a_disabled_budget_runs_and_is_not_measured(measuring_suite: Any, worker
     """--benchmark-disable runs each contender once; nothing is posted."""
     options = (workers, "--benchmark-disable", "--benchmark-json=out.json", "--benchmark-save=x")
 
-    result = measuring_suite.run_process(*options, plugins=BENCHMARK)
+    result = run(measuring_suite, *options)
 
     result.assert_outcomes(passed=2)
     assert "not measured" in result.stdout.str()
@@ -349,15 +349,16 @@ def test_a_disabled_budget_runs_and_is_not_measured(measuring_suite: Any, worker
 # -- comparing with a saved run -------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("save", ["--benchmark-save=first", "--benchmark-autosave"])
-@pytest.mark.parametrize("workers", ["-n0", "-n2"])
+@pytest.mark.parametrize(
+    ("save", "workers"), [("--benchmark-save=first", "-n0"), ("--benchmark-autosave", "-n2")]
+)
 def test_a_saved_run_is_compared_with(measured: Any, save: str, workers: str) -> None:
     """Its times stand in the table, and its figures are known to the board."""
-    measured.run_process(save, workers, plugins=BENCHMARK).assert_outcomes(passed=5)
+    run(measured, save, workers).assert_outcomes(passed=5)
     measured.write("factor.txt", "2")
     earlier = Earlier()
 
-    result = measured.run_process("--benchmark-compare", workers, plugins=BENCHMARK)
+    result = run(measured, "--benchmark-compare", workers)
 
     result.assert_outcomes(passed=5)
     result.stdout.re_match_lines_random(
@@ -379,7 +380,7 @@ def test_a_slower_run_fails_where_that_was_asked_for(measured: Any) -> None:
     run(measured, "--benchmark-save=first")
     judged = ("--benchmark-compare", "--benchmark-compare-fail=min:50%")
 
-    same = measured.run_process(*judged, plugins=BENCHMARK)
+    same = run(measured, *judged)
     measured.write("factor.txt", "2")
     slower = measured.run_process(*judged, plugins=BENCHMARK)
 
@@ -404,6 +405,7 @@ def test_a_saved_run_of_others_has_no_figures(measured: Any) -> None:
     measured.write("test_own.py", "def test_own(benchmark): benchmark(len, ())\n")
     quick = "--benchmark-max-time=0.01"
     run(measured, "test_own.py", quick, "--benchmark-save=own", "-p", "no:llmgrind")
+    assert len(saved(measured, ".benchmarks/*/0001_own.json")["benchmarks"]) == 1
     earlier = Earlier()
 
     measured.pytester.inline_run(
@@ -468,7 +470,7 @@ def test_a_test_with_a_budget_is_a_benchmark(
         "def test_benchmark(benchmark): benchmark(len, ())\ndef test_other(): pass\n",
     )
 
-    result = measured.run_process(*options, "--benchmark-max-time=0.01", plugins=BENCHMARK)
+    result = run(measured, *options, "--benchmark-max-time=0.01")
 
     assert result.parseoutcomes() == outcome
 
@@ -519,12 +521,11 @@ OLD_WARNING = """
 """
 
 
-@pytest.mark.parametrize("workers", ["-n0", "-n2"])
-def test_old_versions_do_not_say_that_we_are_disabled(measured: Any, workers: str) -> None:
+def test_old_versions_do_not_say_that_we_are_disabled(measured: Any) -> None:
     """pytest-benchmark up to 5.2.3 warns of xdist at the start, wherever it is installed."""
     measured.write("conftest.py", OLD_WARNING)
 
-    result = measured.run_process(workers, "-W", "error")
+    result = measured.run_process("-n2", "-W", "error")
 
     result.assert_outcomes(passed=5)
     assert "Benchmarks are" not in result.stdout.str() + result.stderr.str()

@@ -355,7 +355,7 @@ def test_a_relative_path_names_the_challenge_on_workers_too(
     elsewhere = suite.pytester.mkdir("elsewhere")
     monkeypatch.chdir(elsewhere)
 
-    result = suite.run_process(
+    result = suite.run(
         workers, "-q", f"--rootdir={elsewhere}", "../challenges/01_sums/hidden/1_pairs.py"
     )
 
@@ -368,7 +368,7 @@ def test_a_path_above_names_no_challenge_on_workers_either(suite: Any, workers: 
     """A stub that nobody asked for is skipped."""
     suite.challenge()
 
-    result = suite.run_process(workers, "-q", "challenges")
+    result = suite.run(workers, "-q", "challenges")
 
     assert result.ret == pytest.ExitCode.OK
     assert result.parseoutcomes() == {"skipped": 2}
