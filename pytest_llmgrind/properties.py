@@ -9,7 +9,11 @@ from typing import Any
 
 import hypothesis
 from hypothesis import HealthCheck, Phase
-from hypothesis.internal.conjecture import providers
+
+try:
+    from hypothesis.internal.conjecture import providers
+except ImportError:  # before 6.124
+    providers = None  # type: ignore[assignment]
 
 Test = Callable[..., None]
 
