@@ -5,6 +5,7 @@ import numpy as np
 from pytest_llmgrind import check, given, rule, st
 
 SIZES = st.integers(1, 7)
+MANY = st.integers(2, 7)
 SEEDS = st.integers(0, 999)
 DTYPES = st.sampled_from(["float32", "float64"])
 
@@ -33,7 +34,7 @@ def shown(mask):
 
 
 @rule("R10")
-@given(seed=SEEDS, T=SIZES, S=SIZES, dtype=DTYPES)
+@given(seed=SEEDS, T=SIZES, S=MANY, dtype=DTYPES)
 def test_a_query_with_one_allowed_key_copies_its_value(solution, seed, T, S, dtype):
     q, k, v, words = normal(seed, (), T, S, dtype)
     keys = np.random.default_rng(seed).integers(S, size=T)
@@ -45,7 +46,7 @@ def test_a_query_with_one_allowed_key_copies_its_value(solution, seed, T, S, dty
 
 
 @rule("R10")
-@given(seed=SEEDS, T=SIZES, S=SIZES)
+@given(seed=SEEDS, T=MANY, S=MANY)
 def test_masking_a_key_is_leaving_it_out(solution, seed, T, S):
     q, k, v, words = normal(seed, (), T, S)
     mask = some(seed, (T, S))
@@ -95,7 +96,7 @@ def _fitting_masks(seed, B, H, T, S):
 
 
 @rule("R12")
-@given(seed=SEEDS, B=st.integers(1, 3), H=st.integers(1, 3), T=SIZES, S=SIZES, max_examples=25)
+@given(seed=SEEDS, B=st.integers(2, 3), H=st.integers(1, 3), T=SIZES, S=MANY, max_examples=25)
 def test_a_mask_that_broadcasts_means_the_broadcast_mask(solution, seed, B, H, T, S):
     q, k, v, words = normal(seed, (B, H), T, S)
 
@@ -108,7 +109,7 @@ def test_a_mask_that_broadcasts_means_the_broadcast_mask(solution, seed, B, H, T
 
 
 @rule("R13")
-@given(seed=SEEDS, T=SIZES, S=SIZES, row=st.integers(0, 6), dtype=DTYPES)
+@given(seed=SEEDS, T=MANY, S=MANY, row=st.integers(0, 6), dtype=DTYPES)
 def test_a_query_without_keys_gets_zeros(solution, seed, T, S, row, dtype):
     q, k, v, words = normal(seed, (2,), T, S, dtype)
     mask = some(seed, (T, S))
@@ -123,7 +124,7 @@ def test_a_query_without_keys_gets_zeros(solution, seed, T, S, row, dtype):
 
 
 @rule("R13")
-@given(seed=SEEDS, T=st.integers(2, 7), S=SIZES, row=st.integers(0, 6))
+@given(seed=SEEDS, T=MANY, S=MANY, row=st.integers(0, 6))
 def test_queries_beside_one_without_keys_are_not_affected(solution, seed, T, S, row):
     q, k, v, words = normal(seed, (2,), T, S)
     mask = some(seed, (T, S))
@@ -167,7 +168,7 @@ def test_a_query_without_keys_raises_no_floating_point_error(solution, seed, T, 
 
 
 @rule("R14")
-@given(seed=SEEDS, T=SIZES, more=st.integers(0, 4))
+@given(seed=SEEDS, T=MANY, more=st.integers(0, 4))
 def test_a_query_sees_the_keys_up_to_its_own_position(solution, seed, T, more):
     S = T + more
     q, k, v, words = normal(seed, (), T, S)
@@ -211,7 +212,7 @@ def test_decoding_with_a_cache_continues_the_full_pass(solution, seed, S, T):
 
 
 @rule("R13")
-@given(seed=SEEDS, S=st.integers(0, 5), more=st.integers(1, 4), dtype=DTYPES)
+@given(seed=SEEDS, S=st.sampled_from([3, 0, 1, 2]), more=st.integers(1, 4), dtype=DTYPES)
 def test_queries_before_the_first_key_get_zeros(solution, seed, S, more, dtype):
     q, k, v, words = normal(seed, (), S + more, S, dtype)
 
@@ -224,7 +225,7 @@ def test_queries_before_the_first_key_get_zeros(solution, seed, S, more, dtype):
 
 
 @rule("R15")
-@given(seed=SEEDS, T=SIZES, more=st.integers(0, 3), shared=st.booleans(), dtype=DTYPES)
+@given(seed=SEEDS, T=MANY, more=st.integers(0, 3), shared=st.booleans(), dtype=DTYPES)
 def test_a_key_has_to_be_allowed_by_mask_and_by_causal_order(
     solution, seed, T, more, shared, dtype
 ):
@@ -280,7 +281,7 @@ def test_a_mask_that_does_not_fit_is_named(solution):
 
 
 @rule("R10")
-@given(seed=SEEDS, T=SIZES, S=SIZES, dtype=DTYPES)
+@given(seed=SEEDS, T=SIZES, S=MANY, dtype=DTYPES)
 def test_masked_output_has_the_right_values(solution, reference, seed, T, S, dtype):
     q, k, v, words = normal(seed, (2, 3), T, S, dtype)
     mask = some(seed, (2, 1, T, S))
