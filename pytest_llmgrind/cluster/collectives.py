@@ -4,7 +4,7 @@ Each is a generator that yields what it waits for: it begins a send and a receiv
 both. Its arrays are its own: copied when it was started, and by every message. all_reduce,
 reduce_scatter and all_gather go round a ring (Patarasuk and Yuan 2009, "Bandwidth optimal
 all-reduce algorithms for clusters of workstations"), broadcast down a binomial tree, all_to_all in
-size - 1 shifts, barrier by dissemination (Hensgen, Finkel and Manber 1988).
+size - 1 shifts, barrier by dissemination.
 """
 
 from __future__ import annotations
