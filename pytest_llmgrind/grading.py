@@ -64,11 +64,12 @@ class Grading:
             return (yield)
 
     @pytest.hookimpl(wrapper=True)
-    def pytest_runtest_call(self, item: pytest.Item) -> Iterator[None]:
-        stage = stage_of(item)
+    def pytest_pyfunc_call(self, pyfuncitem: pytest.Function) -> Generator[None, Any, Any]:
+        """Around the test function alone: pytest-randomly, say, seeds around that."""
+        stage = stage_of(pyfuncitem)
         if stage is None:
             return (yield)
-        notes = item.stash.setdefault(NOTES, [])
+        notes = pyfuncitem.stash.setdefault(NOTES, [])
         with isolated(notes.append), redact.no_escape(self.candidates.of(stage.challenge)):
             return (yield)
 
