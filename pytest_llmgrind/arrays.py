@@ -122,7 +122,8 @@ def describe(value: Any) -> str:
     if value is None:
         return "None"
     if isinstance(value, np.generic):
-        return f"{plain.an(type(value).__name__)} ({plain.repr_of(value.item(), 60)})"
+        name = type(value).__name__.rstrip("_")  # NumPy 1 has bool_ and str_
+        return f"{plain.an(name)} ({plain.repr_of(value.item(), 60)})"
     if is_array(value):
         plainly = "tensor" if is_tensor(value) else "array"
         name = plainly if type(value).__name__ in ("ndarray", "Tensor") else type(value).__name__

@@ -316,6 +316,7 @@ def test_a_mistake_of_the_test_is_not_yours(suite: Suite) -> None:
     )
 
 
+@pytest.mark.skipif(pytest.version_tuple < (8, 4), reason="pytest showed no texts there before")
 def test_the_short_summary_names_the_rule(suite: Suite) -> None:
     """One line for each failure: the test, and the rule that it proves."""
     suite.challenge()
@@ -328,25 +329,31 @@ def test_the_short_summary_names_the_rule(suite: Suite) -> None:
     )
 
 
-@pytest.mark.parametrize("tb", ["short", "long", "native", "auto"])
-@pytest.mark.parametrize("more", [(), ("-l",), ("--full-trace",), ("-vv",), ("-n2",)])
-def test_is_the_same_however_it_is_asked_for(suite: Suite, tb: str, more: tuple[str, ...]) -> None:
+@pytest.mark.parametrize(
+    "options",
+    [
+        *((f"--tb={tb}", *more) for tb in ("short", "long", "native") for more in ((), ("-l",))),
+        ("--full-trace",),
+        ("--full-trace", "-l", "-vvv"),
+        ("-n2", "--tb=long"),
+    ],
+    ids=" ".join,
+)
+def test_is_the_same_however_it_is_asked_for(suite: Suite, options: tuple[str, ...]) -> None:
     """No option of pytest adds to it or takes from it."""
-    if more == ("-n2",) and tb != "long":
-        pytest.skip("one style is enough with processes")
     suite.challenge()
-    suite.solve(add("raise KeyError(a.sum() > 100)"))
+    suite.solve(add("raise KeyError(bool(a.sum() > 100))"))
 
-    result = suite.run("challenges", f"--tb={tb}", *more)
+    result = suite.run("challenges", *options)
 
     lines = block(result, "test_sum_of_a_pair").splitlines()
     assert [line for line in lines if not line.startswith("[gw")] == [
         "R1  add returns the sum of its arguments.",
-        "  saw    raised KeyError: np.False_",
+        "  saw    raised KeyError: False",
         "  read   challenges/01_sums/spec.md#adding",
         "",
         "  solutions/01_sums.py:5: in add",
-        "      raise KeyError(a.sum() > 100)",
+        "      raise KeyError(bool(a.sum() > 100))",
     ]
 
 

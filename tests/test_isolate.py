@@ -106,9 +106,7 @@ def test_what_an_import_changes_is_undone(suite: Suite) -> None:
         ("-p", "no:warnings"),
     ],
 )
-@pytest.mark.parametrize(
-    "body", ["warnings.warn('w')", "np.ones(1) / 0", "globals()['f'] = open('stub.py', 'w')"]
-)
+@pytest.mark.parametrize("body", ["warnings.warn('w')", "np.ones(1) / 0", "open('stub.py', 'w')"])
 def test_a_verdict_does_not_depend_on_your_filters(
     suite: Suite, args: tuple[str, ...], body: str
 ) -> None:

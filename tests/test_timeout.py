@@ -197,7 +197,7 @@ def test_your_own_tests_keep_pytest_timeouts_way(suite: Suite) -> None:
     result = suite.run("tests", "--timeout", "0.3")
 
     result.assert_outcomes(failed=1)
-    result.stdout.fnmatch_lines(["*Failed: Timeout (>0.3s) from pytest-timeout."])
+    result.stdout.fnmatch_lines(["*Failed: Timeout *>0.3s*"])
 
 
 @pytest.mark.parametrize("args", [("-n2",), ("-n2", "--dist=worksteal")])
