@@ -4,7 +4,7 @@ Copies one challenge N times into a temporary workspace. Times `pytest --co -q` 
 (promised: at most 3 s for 100), then `llmgrind check` over some of them with each number of jobs.
 
     python benchmarks/gate_scaling.py
-    python benchmarks/gate_scaling.py --challenge 04_kv_cache --subset 4 --jobs 1 2 4
+    python benchmarks/gate_scaling.py --challenge 02_attention --subset 8 --jobs 1 2 4
 """
 
 from __future__ import annotations
@@ -12,12 +12,13 @@ from __future__ import annotations
 import argparse
 import os
 import platform
+import resource
 import shutil
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -30,26 +31,37 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="gate-scaling-") as scratch:
         root = Path(scratch)
         ids = _lay_out(root, options.challenge, options.copies)
-        seconds = [_collect(root) for _ in range(options.rounds)]
-        best = min(seconds)
+        times = [_collect(root) for _ in range(options.rounds)]
+        best = min(times).wall_s
         print(
             f"pytest --co -q, {options.copies} copies of {options.challenge}: "
-            f"{best:.2f} s at best, {statistics.median(seconds):.2f} s in the middle "
-            f"of {options.rounds}; at most {COLLECT_S:g} s are promised"
+            f"{min(times).shown} at best of {options.rounds}; at most {COLLECT_S:g} s are promised"
         )
         _gate(root, ids[: options.subset], options.jobs)
     return 0 if best <= COLLECT_S else 1
 
 
+@dataclass(frozen=True, order=True)
+class Time:
+    """What a command took. On a busy machine the processor time is what can be compared."""
+
+    wall_s: float
+    cpu_s: float
+
+    @property
+    def shown(self) -> str:
+        return f"{self.wall_s:.2f} s ({self.cpu_s:.2f} s of processors)"
+
+
 def _gate(root: Path, ids: list[str], jobs: list[int]) -> None:
+    command = [sys.executable, "-m", "pytest_llmgrind.cli", "check", *ids, "--jobs"]
     first = 0.0
     for number in jobs:
-        seconds = _time(root, [sys.executable, "-m", "pytest_llmgrind.cli", "check", *ids,
-                               "--jobs", str(number)], allowed=(0, 1))  # fmt: skip
-        first = first or seconds
+        took = _time(root, [*command, str(number)], allowed=(0, 1))
+        first = first or took.wall_s
         print(
-            f"llmgrind check, {len(ids)} copies, --jobs {number}: {seconds:.1f} s, "
-            f"{first / seconds:.2f} times as fast as --jobs {jobs[0]}"
+            f"llmgrind check, {len(ids)} copies, --jobs {number}: {took.shown}, "
+            f"{first / took.wall_s:.2f} times as fast as --jobs {jobs[0]}"
         )
 
 
@@ -70,19 +82,24 @@ def _lay_out(root: Path, challenge: str, copies: int) -> list[str]:
     return ids
 
 
-def _collect(root: Path) -> float:
-    """Seconds of a collection in a fresh process; bytecode is there from the second on."""
+def _collect(root: Path) -> Time:
+    """A collection in a fresh process; bytecode is there from the second on."""
     return _time(root, [sys.executable, "-m", "pytest", "--co", "-q"], allowed=(0,))
 
 
-def _time(root: Path, command: list[str], *, allowed: tuple[int, ...]) -> float:
+def _time(root: Path, command: list[str], *, allowed: tuple[int, ...]) -> Time:
     env = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
-    start = time.perf_counter()
+    start, before = time.perf_counter(), _children_s()
     done = subprocess.run(command, cwd=root, env=env, capture_output=True, text=True)
-    seconds = time.perf_counter() - start
+    wall_s = time.perf_counter() - start
     if done.returncode not in allowed:
         sys.exit(f"{' '.join(command)}: exit code {done.returncode}\n{done.stdout}{done.stderr}")
-    return seconds
+    return Time(wall_s, _children_s() - before)
+
+
+def _children_s() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def _cores() -> int:
@@ -92,7 +109,7 @@ def _cores() -> int:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--challenge", default="02_attention", metavar="ID")
+    parser.add_argument("--challenge", default="04_kv_cache", metavar="ID")
     parser.add_argument("--copies", type=int, default=100, metavar="N")
     parser.add_argument("--rounds", type=int, default=3, metavar="N", help="collections to time")
     parser.add_argument("--subset", type=int, default=4, metavar="N", help="copies for the gate")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import pty
 import re
 import subprocess
 import sys
@@ -13,8 +15,8 @@ import click
 import pytest
 from click.testing import CliRunner, Result
 
+from pytest_llmgrind import gate, workspace
 from pytest_llmgrind import manifest as manifests
-from pytest_llmgrind import workspace
 from pytest_llmgrind.cli import main
 
 REPOSITORY = Path(__file__).parent.parent
@@ -170,13 +172,13 @@ class TestStart:
 
     def test_a_broken_manifest_is_one_line(self, shell: Shell) -> None:
         """A challenge.toml that cannot be used is named with its key, without a traceback."""
-        shell.write("challenges/04_kv_cache/challenge.toml", MANIFEST + "colour = 1\n")
+        shell.write("challenges/04_kv_cache/challenge.toml", MANIFEST + "hint = 1\n")
 
         result = shell.run("start", "04_kv_cache")
 
         assert result.exit_code == 1
         file = shell.root / "challenges/04_kv_cache/challenge.toml"
-        assert result.output.startswith(f"Error: {file}: stage 1.colour: unknown key")
+        assert result.output.startswith(f"Error: {file}: stage 1.hint: unknown key")
         assert result.output.count("\n") == 1
 
     def test_a_directory_that_cannot_be_written_is_one_line(self, shell: Shell) -> None:
@@ -318,7 +320,7 @@ class TestNew:
 class TestCheck:
     def test_json_says_the_same(self, shell: Shell) -> None:
         """--json gives each finding as path, line, what and cure, and nothing else on stdout."""
-        shell.write("challenges/04_kv_cache/challenge.toml", MANIFEST + "colour = 1\n")
+        shell.write("challenges/04_kv_cache/challenge.toml", MANIFEST + "hint = 1\n")
 
         result = shell.run("check", "04_kv_cache", "--json")
 
@@ -331,7 +333,7 @@ class TestCheck:
         assert finding == {
             "path": str(shell.root / "challenges/04_kv_cache/challenge.toml"),
             "line": None,
-            "what": "stage 1.colour: unknown key; known are file, hints, name, tiers, title",
+            "what": "stage 1.hint: unknown key; did you mean hints?",
             "cure": "see docs/writing-a-challenge.md",
             "note": False,
         }
@@ -373,6 +375,19 @@ class TestCheck:
             "<!-- budgets -->\n", "<!-- budgets -->\nThis challenge has no budget.\n"
         )
 
+    def test_ctrl_c_is_no_finding(self, shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+        """An interrupt has an exit code of its own, and no traceback."""
+
+        def interrupted(*_: object, **__: object) -> None:
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(gate, "check", interrupted)
+
+        result = shell.run("check")
+
+        assert result.exit_code == 130
+        assert result.output == "Interrupted\n"
+
     def test_jobs_has_to_be_a_number_above_0(self, shell: Shell) -> None:
         """A wrong option is a wrong command line."""
         result = shell.run("check", "--jobs", "0")
@@ -381,6 +396,27 @@ class TestCheck:
 
 
 class TestOutput:
+    def test_a_terminal_shows_progress(self, shell: Shell) -> None:
+        """On a terminal a bar counts challenges; what is found goes to standard output alone."""
+        shell.write("challenges/04_kv_cache/challenge.toml", "")
+        terminal, theirs = pty.openpty()
+        args = [sys.executable, "-m", "pytest_llmgrind.cli", "check", "4", "2"]
+
+        done = subprocess.run(args, stdout=subprocess.PIPE, stderr=theirs, text=True)
+
+        os.close(theirs)
+        bar = os.read(terminal, 1 << 16).decode()
+        os.close(terminal)
+        assert "0/2" in bar
+        assert done.stdout.splitlines() == [
+            "challenges/04_kv_cache/challenge.toml: title: missing, wanted a text; "
+            "see docs/writing-a-challenge.md",
+            "challenges/02_attention/spec.md: the file is missing; write the task and its rules",
+            "reference/02_attention.py: the file is missing; write the model solution",
+            "challenges/02_attention/hidden/bugs.toml: the file is missing; write the planted bugs",
+            "2 challenges, 4 findings",
+        ]
+
     @pytest.mark.parametrize("setting", [{}, {"NO_COLOR": "1"}, {"NO_COLOR": ""}])
     def test_there_is_no_colour_off_a_terminal(self, shell: Shell, setting: dict[str, str]) -> None:
         """What a pipe gets holds no escape."""

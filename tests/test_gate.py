@@ -142,17 +142,42 @@ class TestWhatCannotRunHere:
     def test_tests_without_hardware_are_a_note(
         self, sums: Sums, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """A stage for hardware that is missing is noted, and does not fail the gate."""
+        """A stage for hardware that is missing is noted with its bugs, and fails nothing."""
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
         sums.change((TOML, 'title = "Add two arrays"', 'title = "Add"\ntiers = ["multi_gpu"]'))
-        sums.keep_bugs("begins_at_one")
 
         [proof] = gate.check([sums.root / ROOT], jobs=1)
 
-        notes = [finding.shown(sums.root) for finding in proof.findings if finding.note]
-        assert len(notes) == 1
-        assert notes[0].startswith(f"{PAIRS}: note: 3 tests not run here: multi_gpu")
-        assert notes[0].endswith("; run the gate on a machine that has it")
+        assert proof.counts
+        tests, bugs = (finding.shown(sums.root) for finding in proof.findings)
+        assert tests.startswith(f"{PAIRS}: note: 3 tests not run here: multi_gpu")
+        assert tests.endswith("; run the gate on a machine that has it")
+        assert bugs == (
+            f"{BUGS}: note: 3 bugs not run here: subtracts, adds_in_place, broadcasts; "
+            "run the gate on a machine that has it"
+        )
+
+    def test_a_stage_without_its_kit_is_still_read(
+        self, sums: Sums, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Rules and budgets of a stage that cannot be imported here are proven from its text."""
+        hide = "import importlib.util as u\nf = u.find_spec\n"
+        hide += "u.find_spec = lambda n, *a: None if n == 'triton' else f(n, *a)\n"
+        (sums.root / "sitecustomize.py").write_text(hide)
+        monkeypatch.setenv("PYTHONPATH", str(sums.root))
+        sums.change(
+            (TOML, 'title = "Add two arrays"', 'title = "Add"\nkit = "triton"'),
+            (PAIRS, "import numpy as np", "import numpy as np\nimport triton"),
+            (PAIRS, '@rule("R2")\n', ""),
+        )
+
+        found = [line for line in sums.all() if "note" not in line]
+
+        assert found == [
+            f"{PAIRS}:16: test_arguments_stay_as_they_are proves no rule, wanted one rule; "
+            'decorate it with one @rule("R…")',
+            f'{SPEC}:24: R2 has no test; write one with @rule("R2"), or remove the rule',
+        ]
 
     def test_a_kit_that_is_not_installed_is_a_note(
         self, sums: Sums, monkeypatch: pytest.MonkeyPatch

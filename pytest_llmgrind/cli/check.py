@@ -40,7 +40,7 @@ def check(roots: tuple[Path, ...], as_json: bool, fix: bool, jobs: int | None) -
     from pytest_llmgrind import gate
     from pytest_llmgrind.gate import files
 
-    workspace = current()
+    workspace = current(writable=fix)
     chosen = list(dict.fromkeys(roots)) or [workspace.challenges / id for id in workspace.ids]
     astray = [] if roots else list(files.orphans(workspace))
     proofs: list[Proof] = []
@@ -110,8 +110,12 @@ class Bar(Silent):
     def __init__(self, total: int) -> None:
         from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+        from rich.table import Column
 
-        columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"))
+        busy = TextColumn(
+            "{task.description}", table_column=Column(no_wrap=True, overflow="ellipsis")
+        )
+        columns = (BarColumn(), MofNCompleteColumn(), busy)
         self._progress = Progress(*columns, console=Console(stderr=True), transient=True)
         self._task = self._progress.add_task("", total=total)
         self._now: dict[str, str] = {}

@@ -65,7 +65,11 @@ def _prove_bugs(
 ) -> Iterator[Finding]:
     proven = _proven_rules(reference)
     timed = coverage.budget_rules(manifest, list(reference.tests.values()))
-    bugs = [bug for bug in planted.usable(manifest) if bug.rule in proven]
+    usable = planted.usable(manifest)
+    bugs = [bug for bug in usable if bug.rule in proven]
+    if lacking := [bug for bug in usable if bug.rule in _lacking_rules(reference)]:
+        what = f"{count(len(lacking), 'bug')} not run here: {', '.join(b.name for b in lacking)}"
+        yield Finding(manifest.bugs, 0, what, ELSEWHERE, note=True)
     for number, bug in enumerate(bugs, start=1):
         step(f"bug {number} of {len(bugs)}")
         run = _grade_bug(manifest, worker, bug, reference, measured=bug.rule in timed)
@@ -160,6 +164,12 @@ def _proven_rules(run: Run) -> set[str]:
     return {rule for r in ran for rule in r.test.rules} - failed
 
 
+def _lacking_rules(run: Run) -> set[str]:
+    """The rules of which no test can run on this machine."""
+    ran = {rule for r in run.results if r.outcome != "no hardware" for rule in r.test.rules}
+    return {rule for r in run.results for rule in r.test.rules} - ran
+
+
 def _grade_bug(
     manifest: Manifest, worker: Worker, bug: Bug, reference: Run, *, measured: bool
 ) -> Run:
@@ -167,7 +177,13 @@ def _grade_bug(
     (worker.solutions / f"{manifest.id}.py").write_text(bug.patched(source), "utf-8")
     took = [r.cpu_s for r in reference.results if bug.rule in r.test.rules]
     limit_s = min(manifest.timeout, max([BUG_LIMIT_S, *(10 * t for t in took)]))
-    run = worker.grade(worker.solutions, rule=bug.rule, measured=measured, limit_s=limit_s)
+    run = worker.grade(
+        worker.solutions,
+        rule=bug.rule,
+        measured=measured,
+        alone=False,  # a race holds on a busy machine
+        limit_s=limit_s,
+    )
     return run if _uncaught(bug, run) == ("", "") else _settled(worker, worker.solutions, run)
 
 

@@ -9,6 +9,7 @@ import ast
 import doctest
 import json
 import os
+import re
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -22,8 +23,8 @@ from pytest_llmgrind import manifest as manifests
 from pytest_llmgrind import solution as solutions
 from pytest_llmgrind.collect import BrokenManifest, Stage
 from pytest_llmgrind.diagnose import Diagnosis
-from pytest_llmgrind.manifest import TIERS
-from pytest_llmgrind.tiers import KIT_MODULES
+from pytest_llmgrind.manifest import TIERS, Manifest
+from pytest_llmgrind.tiers import KIT_MODULES, WithoutKit, missing_kit
 
 Send = Callable[[dict[str, Any]], None]
 PLUGINS = ("timeout", "benchmark", "hypothesispytest", "llmgrind")
@@ -36,6 +37,7 @@ class Recorder:
 
     def __init__(self, send: Send, request: dict[str, Any]) -> None:
         self.send, self.rule, self.limit_s = send, request["rule"], request["limit_s"]
+        self.alone = request["alone"]
         self.bytecode = f"{request['scratch']}/bytecode"
         self.result: dict[str, Any] = {}
 
@@ -64,13 +66,18 @@ class Recorder:
         for item in items:
             if isinstance(item, BrokenManifest):  # stands for a file that cannot be used
                 self.send({"event": "broken", "path": str(item.path), "text": item.text})
-        items[:] = [item for item in items if isinstance(item, pytest.Function)]
+        items[:] = [item for item in items if isinstance(item, pytest.Function | WithoutKit)]
         if self.rule:
             items[:] = [item for item in items if self.rule in _rules(item)]
         for item in items:
             if self.limit_s is not None:
                 item.add_marker(pytest.mark.timeout(self.limit_s))
         self.send({"event": "collected", "tests": [_told(item) for item in items]})
+
+    def pytest_collection_finish(self, session: pytest.Session) -> None:
+        lock: Any = session.config.pluginmanager.get_plugin("llmgrind-alone")
+        if lock is not None and not self.alone:
+            lock.measuring = False
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
         if report.failed:
@@ -114,12 +121,18 @@ def run_tests(request: dict[str, Any], send: Send) -> None:
     args += [f"--benchmark-storage=file://{request['scratch']}"]
     args += [] if request["measured"] else ["--benchmark-disable"]
     args += ["-x"] if request["rule"] else []
-    for name in KIT_MODULES.get(manifests.load(Path(request["root"])).kit, ()):
-        import_module(name)  # with its own bytecode
+    _import_kits(manifests.load(Path(request["root"])))
     code = pytest.main(args, plugins=[Recorder(send, request)])
     if code in (pytest.ExitCode.USAGE_ERROR, pytest.ExitCode.INTERNAL_ERROR):
         text = f"pytest ended with {pytest.ExitCode(code).name}"
         send({"event": "broken", "path": request["root"], "text": text})
+
+
+def _import_kits(manifest: Manifest) -> None:
+    """Before any hidden file does: their bytecode goes to a place of its own."""
+    for kit in {manifest.kit, *(stage.kit for stage in manifest.stages)}:
+        for name in KIT_MODULES.get(kit, ()) if not missing_kit(kit) else ():
+            import_module(name)
 
 
 def run_examples(request: dict[str, Any], send: Send) -> None:
@@ -186,13 +199,35 @@ def _told(item: pytest.Item) -> dict[str, Any]:
         "line": (line or 0) + 1,
         "stage": stage.name if stage is not None else "",
         "rules": _rules(item),
-        "fixtures": list(getattr(item, "fixturenames", [])),
+        "fixtures": list(getattr(item, "fixturenames", None) or _arguments(item)),
         "tiers": [tier for tier in TIERS if item.get_closest_marker(tier)],
     }
 
 
 def _rules(item: pytest.Item) -> list[str]:
+    if isinstance(item, WithoutKit):
+        return re.findall(r"^rule\(['\"](R\d+)['\"]\)", _decorators(item), re.MULTILINE)
     return [str(mark.args[0]) for mark in item.iter_markers("rule")]
+
+
+def _decorators(item: WithoutKit) -> str:
+    node = _function(item)
+    return "\n".join(ast.unparse(decorator) for decorator in node.decorator_list)
+
+
+def _arguments(item: pytest.Item) -> list[str]:
+    """The fixtures of a test whose file cannot be imported here."""
+    if not isinstance(item, WithoutKit):
+        return []
+    arguments = _function(item).args
+    return [arg.arg for arg in [*arguments.args, *arguments.kwonlyargs]]
+
+
+def _function(item: WithoutKit) -> ast.FunctionDef:
+    for node in ast.parse(item.path.read_bytes()).body:
+        if isinstance(node, ast.FunctionDef) and node.name == item.name:
+            return node
+    raise LookupError(item.nodeid)
 
 
 KINDS: dict[str, Callable[[dict[str, Any], Send], None]] = {

@@ -16,7 +16,9 @@ def table(manifest: Manifest) -> str:
     if not manifest.budgets:
         return NONE
     rows = ["| what is measured | stage | kind | at most |", "|---|---|---|---|"]
-    rows += [f"| {b.what} | {b.stage} | {b.kind} | {_limit(b)} |" for b in manifest.budgets]
+    for budget in manifest.budgets:
+        what = budget.what.replace("|", "\\|")
+        rows.append(f"| {what} | {budget.stage} | {budget.kind} | {_limit(budget)} |")
     return "\n".join(rows)
 
 

@@ -113,11 +113,15 @@ class Worker:
         *,
         rule: str = "",
         measured: bool = False,
+        alone: bool = True,
         limit_s: float | None = None,
     ) -> Run:
-        """Run all tests, or up to the first failure of those of one rule."""
-        request = {"kind": "tests", "solutions": str(solutions), "rule": rule}
-        return self._ask({**request, "measured": measured, "limit_s": limit_s})
+        """Run all tests, or up to the first failure of those of one rule.
+
+        ``alone``: while a test is timed, no test of another worker runs.
+        """
+        options = {"rule": rule, "measured": measured, "alone": alone, "limit_s": limit_s}
+        return self._ask({"kind": "tests", "solutions": str(solutions), **options})
 
     def examples(self) -> Run:
         return self._ask({"kind": "examples"})
