@@ -119,14 +119,9 @@ def convert(
     w: np.ndarray, *, n_heads: int, source: str, target: str, rotary_dim: int | None = None
 ) -> np.ndarray:
     """Columns of a query or key projection (..., n_heads·D) reordered. -> (..., n_heads·D)"""
-    if n_heads <= 0 or w.shape[-1] % n_heads:
-        raise ValueError(f"n_heads: {n_heads} heads do not divide a width of {w.shape[-1]}")
-    D = w.shape[-1] // n_heads
-    R = _rotary_dim(D, rotary_dim)
-    order = np.arange(D)
-    for old, new in zip(_pairs(R, source), _pairs(R, target), strict=True):
-        order[new] = np.arange(D)[old]
-    return w.reshape(*w.shape[:-1], n_heads, D)[..., order].reshape(w.shape)
+    return _reordered(
+        w, n_heads, called="n_heads", source=source, target=target, rotary_dim=rotary_dim
+    )
 
 
 def convert_checkpoint(
@@ -140,21 +135,47 @@ def convert_checkpoint(
 ) -> dict[str, np.ndarray]:
     """The parameters of an attention layer for the other layout, as new arrays."""
     heads = {"w_q": n_heads, "b_q": n_heads, "w_k": n_kv_heads, "b_k": n_kv_heads}
-    return {
-        name: convert(w, n_heads=heads[name], source=source, target=target, rotary_dim=rotary_dim)
-        if name in heads
-        else w.copy()
-        for name, w in params.items()
-    }
+    new = {}
+    for name, w in params.items():
+        if name not in heads:
+            new[name] = w.copy()
+            continue
+        called = "n_heads" if name.endswith("q") else "n_kv_heads"
+        new[name] = _reordered(
+            w, heads[name], called=called, source=source, target=target, rotary_dim=rotary_dim
+        )
+    return new
+
+
+def _reordered(
+    w: np.ndarray, heads: int, *, called: str, source: str, target: str, rotary_dim: int | None
+) -> np.ndarray:
+    """convert for a number of heads that the caller calls n_heads or n_kv_heads."""
+    _check_layout("source", source)
+    _check_layout("target", target)
+    if heads <= 0 or w.shape[-1] % heads:
+        raise ValueError(f"{called}: {heads} heads do not divide a width of {w.shape[-1]}")
+    D = w.shape[-1] // heads
+    if rotary_dim is None and D % 2:
+        raise ValueError(f"{called}: {heads} heads of {D} numbers each have no pairs")
+    R = _rotary_dim(D, rotary_dim)
+    order = np.arange(D)
+    for old, new in zip(_pairs(R, source), _pairs(R, target), strict=True):
+        order[new] = np.arange(D)[old]
+    return w.reshape(*w.shape[:-1], heads, D)[..., order].reshape(w.shape)
 
 
 def _pairs(R: int, layout: str) -> tuple[slice, slice]:
     """Where the first and the second number of every pair stand."""
-    if layout not in LAYOUTS:
-        raise ValueError(f"layout: wanted half or interleaved, got {layout!r}")
+    _check_layout("layout", layout)
     if layout == "half":
         return slice(0, R // 2), slice(R // 2, R)
     return slice(0, R, 2), slice(1, R, 2)
+
+
+def _check_layout(name: str, layout: str) -> None:
+    if layout not in LAYOUTS:
+        raise ValueError(f"{name}: wanted half or interleaved, got {layout!r}")
 
 
 def _rotary_dim(D: int, rotary_dim: int | None) -> int:

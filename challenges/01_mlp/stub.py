@@ -1,7 +1,8 @@
 """A multilayer perceptron with softmax cross-entropy, its gradients by hand, and minibatch SGD.
 
 The task is spec.md. Parameters and inputs of one call share a dtype, float32 or float64. No
-argument is modified. ``params`` is a list of L layers; layer i is {"w": (in, out), "b": (out,)}.
+argument is modified, and any of them may be a view, contiguous or not. ``params`` is a list of L
+layers; layer i is {"w": (in, out), "b": (out,)}.
 
 Dimension key: N examples, C width of an input, F width of a hidden layer, V classes, L layers.
 """
@@ -51,7 +52,8 @@ def forward(params: Params, x: np.ndarray) -> np.ndarray:
 def cross_entropy(logits: np.ndarray, labels: np.ndarray) -> float:
     """The mean loss of a batch.
 
-    logits: (N, V), N at least 1, any finite numbers. labels: (N,) integers from 0 to V − 1.
+    logits: (N, V), N at least 1, any numbers whose differences are finite. labels: (N,) from 0 to
+    V − 1, of any integer dtype, signed or not.
     Returns: the mean over the examples of −log softmax(logits)[label], a Python float, in nats.
     Raises: ValueError naming labels (wrong shape, not integers, out of range, N = 0).
 
@@ -130,7 +132,8 @@ def train(
     batches; training may end inside an epoch. rng is used for nothing else.
 
     x: (N, C), labels: (N,), N at least 1.
-    Returns: the trained parameters, and (steps,) float64, the loss of each batch before its step.
+    Returns: the trained parameters (new arrays, also where steps is 0), and (steps,) float64, the
+    loss of each batch before its step.
     Raises: ValueError naming batch_size where it is below 1 or above N.
 
     >>> layers = [{"w": np.array([[1.0, 1.0]]), "b": np.array([0.0, 0.0])}]

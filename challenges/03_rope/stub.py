@@ -1,8 +1,8 @@
 """Rotary position embedding in both layouts, and the way from one layout to the other.
 
 The task is spec.md. Arrays are float32 or float64; the arrays of one call share a dtype, and that
-is the dtype of the result. No argument is modified. Positions are any finite numbers, integers or
-not, in any order.
+is the dtype of the result. No argument is modified. Positions are any finite numbers of any real
+dtype, whole or not, in any order.
 
 Dimension key: B batch, T query positions, S key positions, C model width, H query heads,
 G key/value heads, D head width, R rotated width.
@@ -68,7 +68,7 @@ def rope(
     x: (..., T, D). positions: an array that broadcasts to x.shape[:-1], such as (T,) for all
     rows alike or (B, 1, T) for x of shape (B, H, T, D). rotary_dim: R, how many leading numbers
     of each vector are rotated, even; None means D. sincos: what computes sines and cosines; it
-    takes a float64 array of angles and returns two arrays of its shape.
+    takes a float64 array of angles p·θ and returns two arrays of its shape, sines first.
     Returns: (..., T, D), dtype of x.
     Raises: ValueError naming x (rotary_dim is None and D is odd), rotary_dim (odd, below 2 or
     above D), positions (do not broadcast), or layout.
@@ -93,7 +93,8 @@ def attention_scores(
 ) -> np.ndarray:
     """Scaled dot products of rotated queries and keys, before any softmax.
 
-    q: (..., T, D), k: (..., S, D), not yet rotated; the positions broadcast as in rope.
+    q: (..., T, D), k: (..., S, D), not yet rotated, with the same leading axes; the positions
+    broadcast as in rope.
     Returns: (..., T, S), the dot products divided by √D.
     Raises: as rope.
 
@@ -119,7 +120,8 @@ def attend(
     """Attention with rotary positions: every query over every key, without a mask.
 
     q: (..., T, D), k: (..., S, D), v: (..., S, D_v), S at least 1, D_v any width.
-    Returns: (..., T, D_v), each row the mean of the values weighted by the softmax of its scores.
+    Returns: (..., T, D_v), each row the mean of the values weighted by the softmax of its scores,
+    which may be of any size.
     Raises: as rope.
 
     >>> q, k, v = np.array([[2.0, 0.0]]), np.array([[1.0, 0.0]]), np.array([[5.0]])
@@ -142,7 +144,7 @@ def shift(
 
     k_rotated: (..., S, D), keys as rope returned them, each at its position p.
     Returns: (..., S, D), the same keys as rope returns them at p + delta.
-    Raises: as rope.
+    Raises: as rope does for x = k_rotated.
 
     >>> k = np.array([[1.0, 0.0]])
     >>> shift(rope(k, np.array([5])), -5).round(4).tolist()
@@ -160,7 +162,9 @@ def convert(
     w: (..., n_heads·D); head h owns columns h·D to (h+1)·D − 1, tokens are rows: x @ w.
     source, target: the layout that w was trained for, and the one it will be run with.
     Returns: (..., n_heads·D), a new array, dtype of w.
-    Raises: ValueError naming n_heads where it does not divide the width, rotary_dim or layout.
+    Raises: ValueError naming n_heads where it does not divide the width, or where heads of odd
+    width are to be rotated whole; rotary_dim (odd, below 2 or above D); source or target where it
+    is neither of the two layouts.
 
     >>> w = np.array([[0.0, 1.0, 2.0, 3.0]])
     >>> convert(w, n_heads=1, source="interleaved", target="half").tolist()
@@ -184,7 +188,7 @@ def convert_checkpoint(
     params: w_q (C, H·D), w_k and w_v (C, G·D), w_o (H·D, C), and perhaps b_q (H·D,), b_k and b_v
     (G·D,), b_o (C,); H is n_heads, G is n_kv_heads.
     Returns: the same names, each a new array of the same shape and dtype.
-    Raises: as convert.
+    Raises: as convert, naming n_kv_heads where the keys do not fit.
 
     >>> params = {"w_k": np.array([[0.0, 1.0, 2.0, 3.0]]), "w_v": np.array([[0.0, 1.0, 2.0, 3.0]])}
     >>> new = convert_checkpoint(

@@ -6,11 +6,10 @@ import numpy as np
 
 from pytest_llmgrind import check, given, rule, st
 
-from .common import data, named, network
+from .common import INTEGERS, WIDTHS, data, named, network
 
 SEEDS = st.integers(0, 999)
 DTYPES = st.sampled_from([np.float32, np.float64])
-WIDTHS = st.lists(st.integers(1, 6), min_size=2, max_size=5).map(tuple)
 
 
 @rule("R1")
@@ -47,17 +46,38 @@ def test_examples_do_not_see_each_other(solution, N, seed):
     )
 
 
+@rule("R1")
+@given(seed=SEEDS)
+def test_memory_order_does_not_matter(solution, seed):
+    params = network(seed, (3, 4, 2))
+    wide, _ = data(seed, 3, 10, 2)
+    x = wide[:, ::2].T  # (5, 3), neither C nor Fortran contiguous
+
+    saw = solution.forward(params, x)
+
+    want = solution.forward(params, x.copy("C"))
+    check.close(
+        saw, want, what="logits", n=16, given=f"a transposed view of shape (5, 3), seed {seed}"
+    )
+
+
 @rule("R2")
-@given(N=st.integers(1, 6), V=st.integers(1, 6), seed=SEEDS)
-def test_the_loss_is_the_mean_surprise(solution, N, V, seed):
+@given(N=st.integers(1, 6), V=st.integers(1, 6), seed=SEEDS, dtype=INTEGERS)
+def test_the_loss_is_the_mean_surprise(solution, N, V, seed, dtype):
     rng = np.random.default_rng(seed)
-    logits, labels = rng.normal(size=(N, V)) * 3, rng.integers(0, V, size=N)
+    logits, labels = rng.normal(size=(N, V)) * 3, rng.integers(0, V, size=N).astype(dtype)
 
     saw = solution.cross_entropy(logits, labels)
 
     rows = zip(logits.tolist(), labels.tolist(), strict=True)
     want = math.fsum(math.log(math.fsum(map(math.exp, z))) - z[label] for z, label in rows) / N
-    check.close(saw, want, what="loss", n=4 * (N + V), given=f"N={N}, V={V}, seed {seed}")
+    check.close(
+        saw,
+        want,
+        what="loss",
+        n=4 * (N + V),
+        given=f"N={N}, V={V}, labels of dtype {np.dtype(dtype)}, seed {seed}",
+    )
 
 
 @rule("R2")
@@ -71,7 +91,7 @@ def test_equal_logits_cost_the_logarithm_of_the_classes(solution, V, N):
 
 
 @rule("R3")
-@given(size=st.sampled_from([90.0, 800.0, 1e4, 1e30]), dtype=DTYPES, right=st.booleans())
+@given(size=st.sampled_from([1e30, 90.0, 800.0, 1e4]), dtype=DTYPES, right=st.booleans())
 def test_large_logits_have_an_exact_loss(solution, size, dtype, right):
     logits = np.array([[0.0, size], [-size, 0.0]], dtype)
     labels = np.array([1, 1]) if right else np.array([0, 0])
@@ -94,7 +114,7 @@ def test_large_logits_have_an_exact_loss(solution, size, dtype, right):
 
 
 @rule("R3")
-@given(shift=st.sampled_from([-1e5, -300.0, 300.0, 1e5]), seed=SEEDS)
+@given(shift=st.sampled_from([-1e12, -300.0, 300.0, 1e12]), seed=SEEDS)
 def test_a_row_may_be_shifted(solution, shift, seed):
     rng = np.random.default_rng(seed)
     logits = rng.integers(-8, 8, size=(3, 4)) / 4  # shifting such numbers rounds nothing

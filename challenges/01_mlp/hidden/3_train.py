@@ -4,7 +4,7 @@ import numpy as np
 
 from pytest_llmgrind import check, given, rule, st
 
-from .common import check_layers, data, named, network
+from .common import check_layers, data, named, network, params_like
 
 SEEDS = st.integers(0, 999)
 DTYPES = st.sampled_from([np.float32, np.float64])
@@ -24,23 +24,20 @@ def spiral(N):
     dtype=DTYPES,
     seed=SEEDS,
 )
-def test_every_parameter_moves_against_its_own_gradient(
-    solution, reference, widths, rate, dtype, seed
-):
+def test_every_parameter_moves_against_its_own_gradient(solution, widths, rate, dtype, seed):
     params = network(seed, widths, dtype)
     x, labels = data(seed, 5, widths[0], widths[-1], dtype)
+    told = f"widths {widths}, learning_rate={rate}, {np.dtype(dtype)}, seed {seed}"
 
     new, _ = solution.step(params, x, labels, learning_rate=rate)
 
-    want, _ = reference.step(params, x, labels, learning_rate=rate)
-    check_layers(
-        check,
-        new,
-        want,
-        what="the new parameters",
-        n=400,
-        given=f"widths {widths}, learning_rate={rate}, {np.dtype(dtype)}, seed {seed}",
-    )
+    _, slopes = solution.loss_and_gradients(params, x, labels)
+    check_layers(check, slopes, params_like(slopes, params), what="the gradients", given=told, n=1)
+    want = [
+        {name: layer[name] - layer[name].dtype.type(rate) * slope[name] for name in layer}
+        for layer, slope in zip(params, slopes, strict=True)
+    ]
+    check_layers(check, new, want, what="the new parameters", n=400, given=told)
 
 
 @rule("R15")
@@ -118,6 +115,24 @@ def test_an_epoch_takes_every_example_once(solution, N, seed):
     )
 
 
+@rule("R16")
+@given(seed=SEEDS)
+def test_the_generator_gives_permutations_and_nothing_else(solution, seed):
+    params = network(seed, (2, 3, 2))
+    x, labels = data(seed, 5, 2, 2)
+    rng, again = np.random.default_rng(seed), np.random.default_rng(seed)
+
+    solution.train(params, x, labels, steps=4, batch_size=2, learning_rate=0.1, rng=rng)
+
+    again.permutation(5), again.permutation(5)
+    check.equal(
+        int(rng.integers(1 << 40)),
+        int(again.integers(1 << 40)),
+        what="the next number of rng",
+        given=f"N=5, batch_size=2, 4 steps: two epochs were begun, seed {seed}",
+    )
+
+
 @rule("R17")
 @given(seed=st.integers(0, 7), max_examples=8)
 def test_xor_is_learnt(solution, reference, seed):
@@ -179,6 +194,26 @@ def test_training_leaves_the_start_as_it_was(solution, seed):
             learning_rate=0.5,
             rng=np.random.default_rng(seed),
         )
+
+
+@rule("R5")
+@given(rate=st.sampled_from([0.0, 0.5]), seed=SEEDS)
+def test_new_parameters_are_arrays_of_their_own(solution, rate, seed):
+    params = network(seed, (3, 4, 2))
+    x, labels = data(seed, 5, 3, 2)
+    rng = np.random.default_rng(seed)
+
+    new, _ = solution.step(params, x, labels, learning_rate=rate)
+    trained, _ = solution.train(
+        params, x, labels, steps=0, batch_size=2, learning_rate=rate, rng=rng
+    )
+
+    told = f"widths (3, 4, 2), N=5, learning_rate={rate}, seed {seed}"
+    for saw, how in ((new, "step"), (trained, "train with steps=0")):
+        check_layers(check, saw, params_like(saw, params), what="the result", given=told, n=1)
+        with check.unchanged(given=f"{told}, the result of {how} overwritten", **named(params)):
+            for array in named(saw).values():
+                array[...] = 7.0
 
 
 @rule("R4")

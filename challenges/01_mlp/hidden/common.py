@@ -6,6 +6,14 @@ from itertools import pairwise
 
 import numpy as np
 
+from pytest_llmgrind import st
+
+INTEGERS = st.sampled_from([np.int64, np.int32, np.uint8])
+# Two classes or more: the one logit of a single class is 0 after many a mistake.
+WIDTHS = st.tuples(st.lists(st.integers(1, 6), min_size=1, max_size=4), st.integers(2, 6)).map(
+    lambda drawn: (*drawn[0], drawn[1])
+)
+
 
 def network(seed, widths, dtype=np.float64):
     """Random layers whose biases are not zero."""
@@ -45,3 +53,18 @@ def check_layers(check, saw, want, *, what, given, n):
             check.close(
                 left[name], right[name], what=f"{name} of layer {index} of {what}", given=given, n=n
             )
+
+
+def params_like(saw, params):
+    """What has the values of saw and the form of params: a comparison with it checks the form."""
+    if not isinstance(saw, list) or len(saw) != len(params):
+        return params
+    return [
+        {
+            k: np.asarray(left[k]).astype(right[k].dtype).reshape(right[k].shape)
+            if k in left and np.size(left[k]) == right[k].size
+            else right[k]
+            for k in right
+        }
+        for left, right in zip(saw, params, strict=True)
+    ]

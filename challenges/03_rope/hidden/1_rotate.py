@@ -8,6 +8,7 @@ from pytest_llmgrind import check, given, rule, st
 
 LAYOUTS = st.sampled_from(["half", "interleaved"])
 SEEDS = st.integers(0, 999)
+BASES = st.sampled_from([10_000.0, 500_000.0, 10.0])
 
 
 def vectors(seed, *shape, dtype=np.float64):
@@ -33,7 +34,7 @@ def angles_at(position, D, base=10_000.0):
 
 
 @rule("R1")
-@given(half=st.integers(1, 40), base=st.sampled_from([10_000.0, 500_000.0, 10.0, 2.0]))
+@given(half=st.integers(1, 40), base=BASES)
 def test_frequencies_fall_from_one_by_a_constant_factor(solution, half, base):
     want = np.array([base ** (-2 * i / (2 * half)) for i in range(half)])
 
@@ -50,7 +51,7 @@ def test_frequencies_fall_from_one_by_a_constant_factor(solution, half, base):
 
 
 @rule("R2")
-@given(position=st.integers(-50, 50), seed=SEEDS, layout=LAYOUTS)
+@given(position=st.integers(-50, 50) | st.sampled_from([0.5, -2.75]), seed=SEEDS, layout=LAYOUTS)
 def test_one_pair_turns_counter_clockwise_by_its_position(solution, position, seed, layout):
     x = vectors(seed, 2)
 
@@ -66,36 +67,36 @@ def test_one_pair_turns_counter_clockwise_by_its_position(solution, position, se
 
 
 @rule("R3")
-@given(half=st.integers(2, 9), position=st.integers(1, 20), seed=SEEDS)
-def test_half_pairs_a_number_with_the_one_half_a_head_away(solution, half, position, seed):
+@given(half=st.integers(2, 9), position=st.integers(1, 20), base=BASES, seed=SEEDS)
+def test_half_pairs_a_number_with_the_one_half_a_head_away(solution, half, position, base, seed):
     x = vectors(seed, 2 * half)
 
-    saw = solution.rotate(x, position, layout="half")
+    saw = solution.rotate(x, position, layout="half", base=base)
 
-    want = turned(x, angles_at(position, 2 * half), "half")
+    want = turned(x, angles_at(position, 2 * half, base), "half")
     check.close(
         saw,
         want,
         what="vector",
         n=2 * position,
-        given=f"half, D={2 * half}, position {position}, seed {seed}",
+        given=f"half, D={2 * half}, position {position}, base={base:g}, seed {seed}",
     )
 
 
 @rule("R4")
-@given(half=st.integers(2, 9), position=st.integers(1, 20), seed=SEEDS)
-def test_interleaved_pairs_a_number_with_its_neighbour(solution, half, position, seed):
+@given(half=st.integers(2, 9), position=st.integers(1, 20), base=BASES, seed=SEEDS)
+def test_interleaved_pairs_a_number_with_its_neighbour(solution, half, position, base, seed):
     x = vectors(seed, 2 * half)
 
-    saw = solution.rotate(x, position, layout="interleaved")
+    saw = solution.rotate(x, position, layout="interleaved", base=base)
 
-    want = turned(x, angles_at(position, 2 * half), "interleaved")
+    want = turned(x, angles_at(position, 2 * half, base), "interleaved")
     check.close(
         saw,
         want,
         what="vector",
         n=2 * position,
-        given=f"interleaved, D={2 * half}, position {position}, seed {seed}",
+        given=f"interleaved, D={2 * half}, position {position}, base={base:g}, seed {seed}",
     )
 
 
@@ -189,6 +190,20 @@ def test_arguments_stay_as_they_were(solution, seed, layout, position):
         saw = solution.rotate(x, position, layout=layout)
         check.array(saw, shape=x.shape, dtype=x.dtype, what="result", given=told)
         saw += 1.0
+
+
+@rule("R9")
+@given(half=st.integers(1, 9))
+def test_frequencies_are_new_at_every_call(solution, half):
+    told = f"dim={2 * half}, called twice, the first result overwritten"
+    first = solution.frequencies(2 * half)
+    check.array(first, shape=(half,), dtype=np.float64, what="frequencies", given=told)
+    want = first.copy()
+
+    first[:] = 7.0
+    saw = solution.frequencies(2 * half)
+
+    check.equal(saw, want, what="frequencies", given=told, moved=True)
 
 
 @rule("R9")

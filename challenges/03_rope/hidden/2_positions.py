@@ -6,6 +6,7 @@ from pytest_llmgrind import check, given, rule, st
 
 LAYOUTS = st.sampled_from(["half", "interleaved"])
 SEEDS = st.integers(0, 999)
+BASES = st.sampled_from([10_000.0, 500_000.0, 10.0])
 
 
 def draw(seed, *shape, dtype=np.float64):
@@ -13,45 +14,63 @@ def draw(seed, *shape, dtype=np.float64):
 
 
 @rule("R11")
-@given(T=st.integers(0, 7), seed=SEEDS, layout=LAYOUTS, fractional=st.booleans())
-def test_each_vector_turns_to_its_own_position(solution, reference, T, seed, layout, fractional):
+@given(T=st.integers(0, 7), seed=SEEDS, layout=LAYOUTS, base=BASES, fractional=st.booleans())
+def test_each_vector_turns_to_its_own_position(
+    solution, reference, T, seed, layout, base, fractional
+):
     x = draw(seed, T, 6)
     positions = np.random.default_rng(seed).integers(-9, 30, size=T)
     positions = positions / 4 if fractional else positions
 
-    saw = solution.rope(x, positions, layout=layout)
+    saw = solution.rope(x, positions, layout=layout, base=base)
 
-    rows = [reference.rotate(row, p, layout=layout) for row, p in zip(x, positions, strict=True)]
+    rows = [
+        reference.rotate(row, p, layout=layout, base=base)
+        for row, p in zip(x, positions, strict=True)
+    ]
     check.close(
         saw,
         np.array(rows).reshape(T, 6),
         what="result",
         n=60,
-        given=f"positions {positions.tolist()}, D=6, {layout}, seed {seed}",
+        given=f"positions {positions.tolist()}, D=6, {layout}, base={base:g}, seed {seed}",
     )
+
+
+@rule("R11")
+@given(dtype=st.sampled_from([np.int32, np.int8, np.uint8, np.float32, np.float16]), layout=LAYOUTS)
+def test_positions_of_any_dtype_are_the_numbers_they_hold(solution, reference, dtype, layout):
+    positions = np.array([0, 3, 100, 127] if dtype is np.int8 else [0, 3, 130, 255], dtype)
+    x = draw(5, 4, 6)
+
+    saw = solution.rope(x, positions, layout=layout)
+
+    want = reference.rope(x, positions.astype(np.float64), layout=layout)
+    told = f"positions {positions.tolist()} of dtype {np.dtype(dtype)}, D=6, {layout}"
+    check.close(saw, want, what="result", n=600, given=told)
 
 
 @rule("R12")
 @given(
     shape=st.sampled_from(
-        [(4,), (1,), (), (1, 4), (4, 1), (2, 1, 4), (2, 4, 4), (4, 4), (2, 1, 1)]
+        [(4,), (1,), (), (1, 4), (4, 1), (4, 1, 4), (4, 4, 4), (4, 4), (4, 1, 1)]
     ),
     seed=SEEDS,
     layout=LAYOUTS,
 )
 def test_positions_broadcast_against_the_vectors(solution, reference, shape, seed, layout):
-    x = draw(seed, 2, 4, 4, 8)  # four heads and four positions: a wrong axis fits and shows
+    x = draw(seed, 4, 4, 4, 8)  # four rows, heads and positions: a wrong axis fits and shows
     positions = np.random.default_rng(seed).integers(0, 50, size=shape)
 
     saw = solution.rope(x, positions, layout=layout)
 
-    want = reference.rope(x, np.broadcast_to(positions, (2, 4, 4)), layout=layout)
+    want = reference.rope(x, np.broadcast_to(positions, (4, 4, 4)), layout=layout)
     check.close(
         saw,
         want,
         what="result",
         n=100,
-        given=f"x of shape (2, 4, 4, 8), positions of shape {shape}, {layout}, seed {seed}",
+        given=f"x of shape (4, 4, 4, 8), positions of shape {shape}, {layout}, seed {seed}",
     )
 
 
@@ -117,7 +136,7 @@ def test_angles_are_float64_whatever_the_vectors_are(solution, layout, dtype):
 @rule("R7")
 @given(dtype=st.sampled_from([np.float32, np.float64]), layout=LAYOUTS, seed=SEEDS)
 def test_long_contexts_keep_their_angles(solution, reference, dtype, layout, seed):
-    positions = np.array([0, 32_768, 131_071, 999_999])
+    positions = np.array([0, 32_768, 131_071.3, 999_999.7])
     x = draw(seed, 4, 8, dtype=dtype)
 
     saw = solution.rope(x, positions, layout=layout)
@@ -165,6 +184,20 @@ def test_vectors_and_positions_are_not_modified(solution, seed, layout, rotary_d
         saw += 1.0
 
 
+@rule("R9")
+@given(seed=SEEDS, layout=LAYOUTS, rotary_dim=st.sampled_from([None, 4]), strided=st.booleans())
+def test_memory_order_does_not_matter_to_rope(solution, seed, layout, rotary_dim, strided):
+    x = draw(seed, 8, 10).T[::2] if strided else np.asfortranarray(draw(seed, 5, 8))  # (5, 8)
+    positions = np.arange(10)[::2]
+    told = "a transposed, strided view" if strided else "an array in Fortran order"
+
+    saw = solution.rope(x, positions, layout=layout, rotary_dim=rotary_dim)
+
+    want = solution.rope(x.copy("C"), positions.copy(), layout=layout, rotary_dim=rotary_dim)
+    told = f"{told} of shape (5, 8), rotary_dim={rotary_dim}, {layout}, seed {seed}"
+    check.close(saw, want, what="result", n=20, given=told)
+
+
 @rule("R10")
 @given(rotary_dim=st.sampled_from([0, -2, 3, 10]))
 def test_a_part_that_does_not_fit_the_head_is_refused(solution, rotary_dim):
@@ -208,7 +241,7 @@ def test_each_angle_is_evaluated_once(count):
         impl.rope(x, positions, sincos=counting)
         return sum(taken)
 
-    count(angles, inputs=lambda rng: (rng.normal(size=(2, 4, 64, 32)), np.arange(64)))
+    count(angles, inputs=lambda rng: (rng.normal(size=(2, 4, 64, 32)), np.arange(64) + 4_096))
 
 
 @rule("R16")

@@ -8,6 +8,7 @@ from pytest_llmgrind import check, given, rule, st
 
 LAYOUTS = st.sampled_from(["half", "interleaved"])
 SEEDS = st.integers(0, 999)
+BASES = st.sampled_from([10_000.0, 500_000.0, 10.0])
 
 
 def draw(seed, *shapes, dtype=np.float64):
@@ -22,25 +23,24 @@ def draw(seed, *shapes, dtype=np.float64):
     D=st.sampled_from([4, 8, 10]),
     part=st.booleans(),
     layout=LAYOUTS,
+    base=BASES,
     seed=SEEDS,
 )
-def test_scores_are_scaled_dot_products(solution, reference, T, S, D, part, layout, seed):
+def test_scores_are_scaled_dot_products(solution, reference, T, S, D, part, layout, base, seed):
     q, k = draw(seed, (T, D), (S, D))
     at_q, at_k = np.arange(T) + 3, np.arange(S) * 2
-    R = 4 if part else None
+    options = {"layout": layout, "base": base, "rotary_dim": 4 if part else None}
 
-    saw = solution.attention_scores(q, k, at_q, at_k, layout=layout, rotary_dim=R)
+    saw = solution.attention_scores(q, k, at_q, at_k, **options)
 
-    turned = [
-        reference.rope(x, at, layout=layout, rotary_dim=R) for x, at in ((q, at_q), (k, at_k))
-    ]
+    turned = [reference.rope(x, at, **options) for x, at in ((q, at_q), (k, at_k))]
     want = turned[0] @ turned[1].T / math.sqrt(D)
     check.close(
         saw,
         want,
         what="scores",
         n=8 * D,
-        given=f"T={T}, S={S}, D={D}, rotary_dim={R}, {layout}, seed {seed}",
+        given=f"T={T}, S={S}, D={D}, {options}, seed {seed}",
     )
 
 
@@ -106,20 +106,32 @@ def test_equal_pairs_at_equal_distances_have_equal_scores(solution, distance, la
 
 
 @rule("R19")
-@given(T=st.integers(1, 4), S=st.integers(1, 6), D_v=st.integers(1, 5), layout=LAYOUTS, seed=SEEDS)
-def test_values_are_weighed_by_the_softmax_of_scores(solution, reference, T, S, D_v, layout, seed):
+@given(
+    T=st.integers(1, 4),
+    S=st.integers(1, 6),
+    D_v=st.integers(1, 9),
+    start=st.integers(0, 8),
+    part=st.booleans(),
+    layout=LAYOUTS,
+    base=BASES,
+    seed=SEEDS,
+)
+def test_values_are_weighed_by_the_softmax_of_scores(
+    solution, reference, T, S, D_v, start, part, layout, base, seed
+):
+    options = {"layout": layout, "base": base, "rotary_dim": 4 if part else None}
     q, k, v = draw(seed, (2, T, 8), (2, S, 8), (2, S, D_v))
-    at_q, at_k = np.arange(T) + S, np.arange(S)
+    at_q, at_k = np.arange(T) + start, np.arange(S)  # keys stand before and after the queries
 
-    saw = solution.attend(q, k, v, at_q, at_k, layout=layout)
+    saw = solution.attend(q, k, v, at_q, at_k, **options)
 
-    want = reference.attend(q, k, v, at_q, at_k, layout=layout)
+    want = reference.attend(q, k, v, at_q, at_k, **options)
     check.close(
         saw,
         want,
         what="output",
         n=100,
-        given=f"T={T}, S={S}, D=8, D_v={D_v}, {layout}, seed {seed}",
+        given=f"T={T} from position {start}, S={S} from 0, D=8, D_v={D_v}, {options}, seed {seed}",
     )
 
 
@@ -159,35 +171,58 @@ def test_moving_the_whole_sequence_changes_no_output(solution, offset, layout, s
 
 
 @rule("R21")
-@given(delta=st.integers(-60, 60), part=st.booleans(), layout=LAYOUTS, seed=SEEDS)
-def test_rotated_keys_move_to_new_positions(solution, reference, delta, part, layout, seed):
+@given(
+    delta=st.integers(-60, 60) | st.sampled_from([-0.5, 2.75]),
+    part=st.booleans(),
+    layout=LAYOUTS,
+    base=BASES,
+    seed=SEEDS,
+)
+def test_rotated_keys_move_to_new_positions(solution, reference, delta, part, layout, base, seed):
     (k,) = draw(seed, (2, 5, 8))
-    at, R = np.array([0, 3, 4, 17, 60]), 4 if part else None
-    rotated = reference.rope(k, at, layout=layout, rotary_dim=R)
+    at = np.array([0, 3, 4, 17, 60])
+    options = {"layout": layout, "base": base, "rotary_dim": 4 if part else None}
+    rotated = reference.rope(k, at, **options)
 
-    saw = solution.shift(rotated, delta, layout=layout, rotary_dim=R)
+    saw = solution.shift(rotated, delta, **options)
 
-    want = reference.rope(k, at + delta, layout=layout, rotary_dim=R)
+    want = reference.rope(k, at + delta, **options)
     check.close(
         saw,
         want,
         what="keys",
         n=300,
-        given=f"positions {at.tolist()} moved by {delta}, rotary_dim={R}, {layout}",
+        given=f"positions {at.tolist()} moved by {delta}, {options}, seed {seed}",
     )
 
 
+@rule("R19")
+@given(size=st.sampled_from([100.0, 1_000.0]), layout=LAYOUTS, seed=SEEDS)
+def test_large_scores_have_a_softmax_too(solution, reference, size, layout, seed):
+    q, k, v = draw(seed, (2, 3, 8), (2, 5, 8), (2, 5, 4))
+    at_q, at_k = np.arange(3) + 5, np.arange(5)
+
+    with np.errstate(all="ignore"):
+        saw = solution.attend(size * q, k, v, at_q, at_k, layout=layout)
+
+    want = reference.attend(size * q, k, v, at_q, at_k, layout=layout)
+    told = f"queries {size:g} times as large, T=3, S=5, D=8, {layout}, seed {seed}"
+    check.close(saw, want, what="output", n=100 * int(size), given=told)
+
+
 @rule("R9")
-@given(layout=LAYOUTS, seed=SEEDS)
-def test_attention_leaves_its_arguments_alone(solution, layout, seed):
+@given(layout=LAYOUTS, delta=st.sampled_from([0, 4]), seed=SEEDS)
+def test_attention_leaves_its_arguments_alone(solution, layout, delta, seed):
     q, k, v = draw(seed, (3, 8), (5, 8), (5, 8))
     at_q, at_k = np.arange(3) + 5, np.arange(5)
-    told = f"T=3, S=5, D=8, {layout}"
+    told = f"T=3, S=5, D=8, delta={delta}, {layout}"
 
     with check.unchanged(given=told, q=q, k=k, v=v, q_positions=at_q, k_positions=at_k):
         solution.attend(q, k, v, at_q, at_k, layout=layout)
         solution.attention_scores(q, k, at_q, at_k, layout=layout)
-        solution.shift(k, 4, layout=layout)
+        moved = solution.shift(k, delta, layout=layout)
+        check.array(moved, shape=k.shape, dtype=k.dtype, what="shifted keys", given=told)
+        moved += 1.0
 
 
 @rule("R8")

@@ -48,7 +48,8 @@ def test_scores_survive_the_change_of_layout(solution, reference, heads, D, part
     source, target = way
     R = D - 2 if part and D > 2 else None
     rng = np.random.default_rng(seed)
-    x, w_q, w_k = rng.normal(size=(5, 7)), *rng.normal(size=(2, 7, heads * D))
+    C = heads * D  # square projections: reordering their rows fits too, and shows
+    x, w_q, w_k = rng.normal(size=(5, C)), *rng.normal(size=(2, C, C))
     at = np.arange(5) * 3
 
     new_q, new_k = (
@@ -82,6 +83,32 @@ def test_biases_and_stacks_of_layers_convert_too(solution, reference, heads, way
     want = reference.convert(stack, n_heads=heads, source=source, target=target)
     check.equal(saw, want, what="projections", given=told, moved=True)
     check.equal(bias, want[0, 0], what="bias", given=told, moved=True)
+
+
+@rule("R9")
+@given(heads=st.integers(1, 3), way=WAYS, seed=SEEDS)
+def test_memory_order_does_not_matter_to_convert(solution, heads, way, seed):
+    source, target = way
+    w = np.random.default_rng(seed).normal(size=(heads * 6, 5)).T  # as PyTorch stores it
+
+    saw = solution.convert(w, n_heads=heads, source=source, target=target)
+
+    want = solution.convert(w.copy("C"), n_heads=heads, source=source, target=target)
+    told = f"a transposed view of shape (5, {heads * 6}), {heads} heads, {source} to {target}"
+    check.equal(saw, want, what="projection", given=told, moved=True)
+
+
+@rule("R9")
+@given(way=WAYS)
+def test_a_projection_is_not_modified(solution, way):
+    source, target = way
+    w = np.arange(24.0).reshape(2, 12)
+    told = f"shape (2, 12), 2 heads, {source} to {target}"
+
+    with check.unchanged(given=told, w=w):
+        saw = solution.convert(w, n_heads=2, source=source, target=target)
+        check.array(saw, shape=w.shape, dtype=w.dtype, what="projection", given=told)
+        saw *= 2.0
 
 
 @rule("R23")
@@ -185,7 +212,11 @@ def test_what_does_not_fit_is_refused(solution):
             what="convert",
             given=f"n_heads={heads} for a width of 12",
         )
-    for source, target in (("meta", "half"), ("half", "hf")):
+    for source, target, wrong in (
+        ("meta", "half", "source"),
+        ("half", "hf", "target"),
+        ("hf", "hf", "source"),
+    ):
         check.raises(
             ValueError,
             solution.convert,
@@ -193,8 +224,33 @@ def test_what_does_not_fit_is_refused(solution):
             n_heads=2,
             source=source,
             target=target,
+            names=wrong,
             what="convert",
             given=f"{source} to {target}",
+        )
+    check.raises(
+        ValueError,
+        solution.convert,
+        np.ones((3, 10)),
+        n_heads=2,
+        source="half",
+        target="interleaved",
+        names="n_heads",
+        what="convert",
+        given="n_heads=2 for a width of 10: heads of 5 numbers",
+    )
+    for heads, kv_heads, wrong in ((5, 2, "n_heads"), (4, 5, "n_kv_heads")):
+        check.raises(
+            ValueError,
+            solution.convert_checkpoint,
+            layer(1, C=3, heads=4, kv_heads=2, D=6),
+            n_heads=heads,
+            n_kv_heads=kv_heads,
+            source="half",
+            target="interleaved",
+            names=wrong,
+            what="convert_checkpoint",
+            given=f"n_heads={heads}, n_kv_heads={kv_heads} for 4 query and 2 key heads of 6",
         )
     check.raises(
         ValueError,
