@@ -54,7 +54,8 @@ def test_weights_are_non_negative_and_sum_to_one(solution, seed, T, S, dtype):
     weights = solution.attention(q, k, np.eye(S, dtype=dtype))
 
     check.array(weights, shape=(T, S), dtype=dtype, what="output", given=words)
-    check.that((weights >= 0).all(), saw=f"a weight of {weights.min():.2g}", given=words)
+    saw = f"a weight of {weights.min():.2g}"
+    check.that((weights >= 0).all(), saw=saw, given=words, value=weights)
     ones = np.ones(T, dtype)
     check.close(weights.sum(axis=1), ones, what="sum of a query's weights", given=words, n=4 + S)
 

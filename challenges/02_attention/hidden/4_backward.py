@@ -36,7 +36,8 @@ def layer(seed, B=2, T=3, C=4, H=2, D=2, dtype="float64"):
 
 def gradients(saw, shapes, dtype, words):
     """The tuple (d_q, d_k, d_v) with its form checked."""
-    check.that(isinstance(saw, tuple) and len(saw) == 3, saw="not a tuple of three", given=words)
+    text = f"a {type(saw).__name__} came back in place of the tuple (d_q, d_k, d_v)"
+    check.that(isinstance(saw, tuple) and len(saw) == 3, saw=text, given=words)
     for name, gradient, shape in zip(NAMES, saw, shapes, strict=True):
         check.array(gradient, shape=shape, dtype=dtype, what=name, given=words)
     return saw
@@ -336,7 +337,8 @@ def test_gradients_have_the_right_values(solution, reference, seed, T, S, causal
 
 def layer_gradients(saw, x, params, words):
     """The pair (d_x, d_params) with its form checked."""
-    check.that(isinstance(saw, tuple) and len(saw) == 2, saw="not a tuple of two", given=words)
+    text = f"a {type(saw).__name__} came back in place of the pair (d_x, d_params)"
+    check.that(isinstance(saw, tuple) and len(saw) == 2, saw=text, given=words)
     d_x, d_params = saw
     check.array(d_x, shape=x.shape, dtype=x.dtype, what="d_x", given=words)
     check.equal(sorted(d_params), sorted(params), what="names in d_params", given=words)
