@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import linecache
 import re
 import signal
 from dataclasses import dataclass
@@ -87,12 +88,22 @@ def _hung(job: Job, late: list[int]) -> Exception:
     lines = [f"no answer from {_names(late)} within {job.timeout_s:g} s"]
     for each in range(job.world_size):
         what = "runs" if each in running else "waits for others" if each in waiting else "returned"
-        lines.append(f"rank {each} {what}")
+        lines.append(f"rank {each} {what}{_at(stacks.get(each, []))}")
     return with_places(RankHung("\n  ".join(lines), rank=rank), _outside(stacks[rank]))
 
 
 def _waits(stack: list[Place]) -> bool:
-    return bool(stack) and _DISTRIBUTED.search(stack[-1].file) is not None
+    """Inside torch.distributed, or at the wait of something that it gave."""
+    if not stack:
+        return False
+    line = linecache.getline(stack[-1].file, stack[-1].line)
+    return _DISTRIBUTED.search(stack[-1].file) is not None or ".wait(" in line
+
+
+def _at(stack: list[Place]) -> str:
+    """The innermost place outside torch."""
+    own = [place for place in stack if not _DISTRIBUTED.search(place.file)]
+    return f" at {Path(own[-1].file).name}:{own[-1].line} in {own[-1].name}" if own else ""
 
 
 def _stack(job: Job, rank: int) -> list[Place]:

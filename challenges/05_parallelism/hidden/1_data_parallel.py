@@ -14,10 +14,11 @@ FEW = st.sampled_from([3, 1, 2, 5])
 def make_grads(seed, size, dtype=np.float64):
     """Gradients of each rank: w, b and gain, in this order, rank after rank."""
     rng = np.random.default_rng(seed)
-    return [
-        {name: np.asarray(common.normal(rng, *shape, dtype=dtype)) for name, shape in SHAPES.items()}
-        for _ in range(size)
-    ]
+
+    def draw(shape):
+        return np.asarray(common.normal(rng, *shape, dtype=dtype))
+
+    return [{name: draw(shape) for name, shape in SHAPES.items()} for _ in range(size)]
 
 
 def weighted_mean(grads, rows):
@@ -89,6 +90,24 @@ def test_gradients_are_matched_by_name(solution, size, seed):
 
     for rank, saw in enumerate(ran.results):
         common.check_dicts(saw, want, n=8, what=f"the mean on rank {rank}", given=words)
+
+
+@rule("R2")
+@given(seed=common.SEEDS)
+def test_parameters_are_matched_by_name(solution, seed):
+    params, x, y, xs, ys = make_model(seed, [2, 2])
+    turned = [params, dict(reversed(params.items()))]
+    words = f"{named(seed, [2, 2])}, params in the orders w, b and b, w, lr 0.5"
+    _, grads = least_squares(params, x, y)
+    want = {name: params[name] - 0.5 * grads[name] for name in params}
+
+    args = per_rank(turned), per_rank(xs), per_rank(ys)
+    keywords = {"loss_and_grads": least_squares, "lr": 0.5}
+    ran = common.run(solution.data_parallel_step, *args, size=2, given=words, **keywords)
+
+    for rank, result in enumerate(ran.results):
+        saw, _ = pair(result, rank, words)
+        common.check_dicts(saw, want, n=40, what=f"the parameters on rank {rank}", given=words)
 
 
 @rule("R3")

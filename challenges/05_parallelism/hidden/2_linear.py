@@ -202,7 +202,8 @@ def test_layers_send_what_they_have_to_and_no_more(solution, size, leading, seed
 @given(size=st.sampled_from([2, 1]), seed=common.SEEDS)
 def test_layers_leave_their_arguments_alone(solution, size, seed):
     columns, rows = by_columns(seed, size, (3,), 2, 2), by_rows(seed, size, (3,), 2, 2)
-    cut_w, cut_b, cut_d = columns.cut(columns.w, 1), columns.cut(columns.b, 0), columns.cut(columns.d_y, -1)
+    cut_w, cut_b = columns.cut(columns.w, 1), columns.cut(columns.b, 0)
+    cut_d = columns.cut(columns.d_y, -1)
     cut_x, cut_v = rows.cut(rows.x, -1), rows.cut(rows.w, 0)
 
     def all_five(comm):

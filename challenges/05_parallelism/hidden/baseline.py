@@ -1,5 +1,5 @@
-"""The naive ways: a message for each parameter, an all-reduce after each linear layer, one rank that
-adds for all."""
+"""The naive ways: a message for each parameter, an all-reduce after each linear layer, one rank
+that adds for all."""
 
 import numpy as np
 
