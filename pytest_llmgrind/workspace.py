@@ -79,7 +79,7 @@ class Workspace:
     def _nearest(self, text: str, meant: list[str]) -> str:
         if not self.ids:
             return f"{self.challenges} holds none"
-        near = meant or difflib.get_close_matches(text, self.ids, n=NEAREST, cutoff=0.4)
+        near = meant or difflib.get_close_matches(text, self.ids, n=NEAREST)
         slugs = {_parts(id)[-1]: id for id in self.ids}
         near = near or [slugs[s] for s in difflib.get_close_matches(text, slugs, n=NEAREST)]
         label = "nearest" if near else "there are"

@@ -281,7 +281,7 @@ class TestNew:
             f"{root}/hidden/1_first.py:1: 1 line says TODO; write what is missing",
             f"{root}/hidden/bugs.toml: 0 planted bugs, wanted at least 6; "
             "plant mistakes that people make",
-            f"{root}/hidden/1_first.py:6: the reference fails test_the_name_says_the_rule: "
+            f"{root}/hidden/1_first.py:7: the reference fails test_the_name_says_the_rule: "
             "42_losses, stage 1; correct the test or 42_losses.py",
             f"{root}/stub.py:20: the example `solve(np.array([1.0, 2.0]))` raises "
             "NotImplementedError: 42_losses, stage 1; correct it, or the reference",

@@ -235,6 +235,14 @@ class TestFigures:
 
         assert [word for f in found for word in ("reference", "baseline") if word in f.what] == want
 
+    def test_what_was_not_measured_is_said(self, sums: Sums) -> None:
+        """A budget without a figure is no budget."""
+        found = list(figures.check(sums.manifest, run_of(sums.manifest, figure=None)))
+
+        assert [f.shown(sums.root) for f in found] == [
+            f"{MANY}:11: budget each_number_is_read_once was not measured; call count once"
+        ]
+
     def test_what_is_undecided_is_said(self, sums: Sums) -> None:
         """A figure whose interval still holds the limit proves nothing on either side."""
         data = {"figure": 16.0, "low": 7.0, "high": 25.0, "baseline": 30.0, "verdict": "undecided"}

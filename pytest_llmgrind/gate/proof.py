@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
@@ -17,9 +18,11 @@ from pytest_llmgrind.manifest import Manifest
 ELSEWHERE = "run the gate on a machine that has it"
 CAUGHT = ("failed", "over budget")
 NOT_RUNNABLE = ("raised NameError", "raised UnboundLocalError", "raised ImportError")
-AGAIN = 2
+_NOT_THEIRS = re.compile(r"^nothing of yours: this challenge has a mistake \((.*)\)$")
+AGAIN = 2  # chances more for what a busy machine left undecided
 BUG_LIMIT_S = 10.0
-"""A test of a planted bug may take this long, or ten times what the reference took."""
+"""What a test of a planted bug may take, or ten times what the reference took. Where it is timed,
+the challenge's own limit holds: a busy machine measures for long."""
 
 Step = Callable[[str], None]
 
@@ -176,7 +179,8 @@ def _grade_bug(
     source = reference_file(manifest).read_text("utf-8")
     (worker.solutions / f"{manifest.id}.py").write_text(bug.patched(source), "utf-8")
     took = [r.cpu_s for r in reference.results if bug.rule in r.test.rules]
-    limit_s = min(manifest.timeout, max([BUG_LIMIT_S, *(10 * t for t in took)]))
+    shorter = max([BUG_LIMIT_S, *(10 * t for t in took)])
+    limit_s = manifest.timeout if measured else min(manifest.timeout, shorter)
     run = worker.grade(
         worker.solutions,
         rule=bug.rule,
@@ -233,4 +237,6 @@ def _names(tests: list[HiddenTest]) -> list[str]:
 
 
 def _saw(result: Result) -> str:
-    return first_line(result.saw) or result.outcome
+    """What a learner would be told, without the words that it is not theirs to mend."""
+    text = _NOT_THEIRS.sub(r"\1", first_line(result.saw))
+    return text or result.outcome

@@ -13,9 +13,10 @@ import re
 import sys
 import time
 from collections.abc import Callable, Iterator
+from functools import cache
 from importlib import import_module
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, TextIO, cast
 
 import pytest
 
@@ -122,6 +123,7 @@ def run_tests(request: dict[str, Any], send: Send) -> None:
     args += [] if request["measured"] else ["--benchmark-disable"]
     args += ["-x"] if request["rule"] else []
     _import_kits(manifests.load(Path(request["root"])))
+    _functions.cache_clear()
     code = pytest.main(args, plugins=[Recorder(send, request)])
     if code in (pytest.ExitCode.USAGE_ERROR, pytest.ExitCode.INTERNAL_ERROR):
         text = f"pytest ended with {pytest.ExitCode(code).name}"
@@ -191,12 +193,11 @@ def _run_example(test: doctest.DocTest, send: Send) -> None:
 def _told(item: pytest.Item) -> dict[str, Any]:
     """What the gate knows of a test, as builtins."""
     stage: Any = getattr(item.parent, "stage", None)
-    _, line, _ = item.reportinfo()
     return {
         "id": item.nodeid,
-        "name": getattr(item, "originalname", item.name),
+        "name": _function(item).name,
         "path": str(item.path),
-        "line": (line or 0) + 1,
+        "line": _function(item).lineno,
         "stage": stage.name if stage is not None else "",
         "rules": _rules(item),
         "fixtures": list(getattr(item, "fixturenames", None) or _arguments(item)),
@@ -223,11 +224,17 @@ def _arguments(item: pytest.Item) -> list[str]:
     return [arg.arg for arg in [*arguments.args, *arguments.kwonlyargs]]
 
 
-def _function(item: WithoutKit) -> ast.FunctionDef:
-    for node in ast.parse(item.path.read_bytes()).body:
-        if isinstance(node, ast.FunctionDef) and node.name == item.name:
-            return node
-    raise LookupError(item.nodeid)
+def _function(item: pytest.Item) -> ast.FunctionDef:
+    """The text of a test: what pytest calls may be a wrapper from another file."""
+    name = getattr(item, "originalname", None) or item.name
+    imported = ast.parse(f"def {name}(): ...").body[0]
+    return _functions(item.path).get(name, cast("ast.FunctionDef", imported))
+
+
+@cache
+def _functions(path: Path) -> dict[str, ast.FunctionDef]:
+    tree = ast.parse(path.read_bytes())
+    return {node.name: node for node in tree.body if isinstance(node, ast.FunctionDef)}
 
 
 KINDS: dict[str, Callable[[dict[str, Any], Send], None]] = {
