@@ -255,7 +255,7 @@ class TestFigures:
         ]
 
     def test_what_is_undecided_is_measured_again(self, sums: Sums) -> None:
-        """A busy machine gets two more chances; the last measurement counts."""
+        """A busy machine gets more chances; the last measurement counts."""
         runs = [
             run_of(sums.manifest, figure=9.0, verdict=verdict)
             for verdict in ("undecided", "undecided", "met")

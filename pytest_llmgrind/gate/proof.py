@@ -19,7 +19,7 @@ ELSEWHERE = "run the gate on a machine that has it"
 CAUGHT = ("failed", "over budget")
 NOT_RUNNABLE = ("raised NameError", "raised UnboundLocalError", "raised ImportError")
 _NOT_THEIRS = re.compile(r"^nothing of yours: this challenge has a mistake \((.*)\)$")
-AGAIN = 2  # chances more for what a busy machine left undecided
+AGAIN = 4  # chances more for what a busy machine left undecided
 BUG_LIMIT_S = 10.0
 """What a test of a planted bug may take, or ten times what the reference took. Where it is timed,
 the challenge's own limit holds: a busy machine measures for long."""
