@@ -6,34 +6,28 @@ where there is one, the baseline, and puts one record of builtins on the test (`
 
 from __future__ import annotations
 
-import contextlib
-import functools
-import gc
-import tracemalloc
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
-import numpy as np
 import pytest
 from _pytest.outcomes import Failed
 
+from pytest_llmgrind import plain
 from pytest_llmgrind import race as timing
 from pytest_llmgrind.collect import Stage
+from pytest_llmgrind.contenders import Contenders, Inputs, Run, Verify
 from pytest_llmgrind.estimate import MET, OVER, slope
-from pytest_llmgrind.manifest import Budget
-from pytest_llmgrind.race import BASELINE, CANDIDATE, Cell
+from pytest_llmgrind.manifest import TIMED, Budget
+from pytest_llmgrind.rounds import BASELINE, CANDIDATE, Lap, Plan
 from pytest_llmgrind.seeds import generator
+from pytest_llmgrind.solution import ChallengeBroken
 
 MEASURED = pytest.StashKey[dict[str, Any]]()
+ASKED = pytest.StashKey[str]()
 REFERENCE = "reference"
 NOT_MEASURED = "not measured"
-PEAKS = 3
-"""Calls whose smallest peak counts: the first may fill caches of the interpreter."""
-
-Run = Callable[..., Any]
-Inputs = Callable[..., tuple[Any, ...]]
-Verify = Callable[..., None]
 
 
 class OverBudget(Failed):
@@ -44,46 +38,30 @@ class OverBudget(Failed):
         self.saw = saw
 
 
-class NotTheLearner(Failed):
-    """The test itself, the reference or the baseline is at fault."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__(text, pytrace=False)
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Measurement:
-    """A figure with its interval, and those of the reference and the baseline beside it."""
+    """The figures of all contenders; the candidate's lies between ``low`` and ``high``."""
 
-    figure: float
-    low: float
-    high: float
-    verdict: str
-    others: dict[str, float]
-    laps: tuple[timing.Lap, ...] = ()
+    figures: dict[str, float] = field(default_factory=dict)
+    low: float = 0.0
+    high: float = 0.0
+    verdict: str = NOT_MEASURED
+    laps: tuple[Lap, ...] = ()
 
 
-@dataclass(frozen=True)
-class Task:
-    """What is measured: a function of an implementation, and fresh arguments for every call."""
-
-    run: Run
-    inputs: Inputs
-    verify: Verify
-    seed: tuple[int, ...]
-
-    def make(self, number: int, size: int = 0) -> tuple[Any, ...]:
-        """The arguments of one call: equal for equal numbers, in objects that nobody else has."""
-        rng = np.random.default_rng([number, size, *self.seed])
-        return tuple(self.inputs(rng, size) if size else self.inputs(rng))
+# -- the fixtures ---------------------------------------------------------------------------
 
 
 @pytest.fixture
 def race(request: pytest.FixtureRequest) -> Callable[..., None]:
     """Time over the baseline's, interleaved: ``race(run, inputs=, verify=)``."""
+    test = _Test(request, "race")
 
-    def measure(run: Run, *, inputs: Inputs = _nothing, verify: Verify = _any) -> None:
-        _Meter(request, "race").measure(_race, run, inputs, verify)
+    def measure(run: Run, *, inputs: Inputs | None = None, verify: Verify | None = None) -> None:
+        contenders = test.contenders(run, test.given(inputs=inputs), test.given(verify=verify))
+        if BASELINE not in contenders.implementations:
+            raise ChallengeBroken("race: there is no hidden/baseline.py to race against")
+        test.judge(contenders, lambda: _timed(test.budget, contenders, timing.race))
 
     return measure
 
@@ -91,19 +69,30 @@ def race(request: pytest.FixtureRequest) -> Callable[..., None]:
 @pytest.fixture
 def scaling(request: pytest.FixtureRequest) -> Callable[..., None]:
     """Exponent of time, or of a count, in the size: ``scaling(run, sizes=, inputs=, verify=)``."""
+    test = _Test(request, "scaling")
 
     def measure(
         run: Run,
         *,
         sizes: Sequence[int],
-        inputs: Inputs = _nothing,
-        verify: Verify = _any,
+        inputs: Inputs | None = None,
+        verify: Verify | None = None,
         of: str = "time",
     ) -> None:
-        if len(set(sizes)) < 3 or min(sizes) < 1 or of not in ("time", "count"):
-            raise NotTheLearner("scaling: wanted three sizes or more, of='time' or of='count'")
-        how = _scaling_of_time if of == "time" else _scaling_of_count
-        _Meter(request, "scaling", tuple(sizes)).measure(how, run, inputs, verify)
+        if len(set(sizes)) < 3 or min(sizes) < 1:
+            raise ChallengeBroken(f"scaling: wanted three sizes above 0 or more, got {sizes}")
+        if of not in ("time", "count"):
+            raise ChallengeBroken(f"scaling: wanted of='time' or of='count', got {of!r}")
+        sizes = sorted(set(sizes))
+        checked = test.given(verify=verify) if of == "time" else verify
+        contenders = test.contenders(run, test.given(inputs=inputs), checked)
+
+        def measured() -> Measurement:
+            if of == "count":
+                return _scaling_of_counts(test.budget, contenders, sizes)
+            return _timed(test.budget, contenders, timing.scaling, sizes)
+
+        test.judge(contenders, measured, sizes[0])
 
     return measure
 
@@ -111,9 +100,11 @@ def scaling(request: pytest.FixtureRequest) -> Callable[..., None]:
 @pytest.fixture
 def peak(request: pytest.FixtureRequest) -> Callable[..., None]:
     """Bytes at the worst moment of one call: ``peak(run, inputs=, verify=)``."""
+    test = _Test(request, "peak")
 
-    def measure(run: Run, *, inputs: Inputs = _nothing, verify: Verify = _any) -> None:
-        _Meter(request, "peak").measure(_peak, run, inputs, verify)
+    def measure(run: Run, *, inputs: Inputs = _nothing, verify: Verify | None = None) -> None:
+        contenders = test.contenders(run, inputs, test.given(verify=verify))
+        test.judge(contenders, lambda: _exact(test.budget, contenders.peaks()))
 
     return measure
 
@@ -121,229 +112,189 @@ def peak(request: pytest.FixtureRequest) -> Callable[..., None]:
 @pytest.fixture
 def count(request: pytest.FixtureRequest) -> Callable[..., None]:
     """A number that ``run`` returns: ``count(run, inputs=, verify=)``."""
+    test = _Test(request, "count")
 
-    def measure(run: Run, *, inputs: Inputs = _nothing, verify: Verify = _any) -> None:
-        _Meter(request, "count").measure(_count, run, inputs, verify)
+    def measure(run: Run, *, inputs: Inputs = _nothing, verify: Verify | None = None) -> None:
+        contenders = test.contenders(run, inputs, verify)
+        test.judge(contenders, lambda: _exact(test.budget, contenders.counts()))
 
     return measure
 
 
-class _Meter:
-    """One measurement of one test: who takes part, what the limit is, what became of it."""
+@dataclass(frozen=True)
+class _Test:
+    """A test that asks for one of the four, and its budget."""
 
-    def __init__(
-        self, request: pytest.FixtureRequest, kind: str, sizes: tuple[int, ...] = ()
-    ) -> None:
-        self.item, self.sizes = request.node, sizes
-        self.budget = _budget_of(self.item, kind)
-        stage = self.item.getparent(Stage)
-        names = [(CANDIDATE, "solution"), (REFERENCE, "reference")]
+    request: pytest.FixtureRequest
+    kind: str
+
+    def __post_init__(self) -> None:
+        """The test has to measure once from now on."""
+        plugins, stash = self.request.config.pluginmanager, self.request.node.stash
+        if not plugins.hasplugin("llmgrind-measures"):
+            plugins.register(_Measures(), "llmgrind-measures")
+        stash[ASKED] = self.kind
+        if MEASURED in stash:  # the test runs again
+            del stash[MEASURED]
+
+    @cached_property
+    def budget(self) -> Budget:
+        return _budget_of(self.request.node, self.kind)
+
+    def contenders(self, run: Run, inputs: Inputs, verify: Verify | None) -> Contenders:
+        test = self.budget.test
+        if MEASURED in self.request.node.stash:
+            raise ChallengeBroken(f"{test} measures twice; a budget is measured once")
+        implementations = {
+            CANDIDATE: self.request.getfixturevalue("solution"),
+            REFERENCE: self.request.getfixturevalue("reference"),
+        }
+        stage = self.request.node.getparent(Stage)
         if stage is not None and stage.challenge.baseline.is_file():
-            names.append((BASELINE, "baseline"))
-        self.implementations = {who: request.getfixturevalue(name) for who, name in names}
-        if kind == "race" and BASELINE not in self.implementations:
-            raise NotTheLearner("race: there is no hidden/baseline.py to race against")
+            implementations[BASELINE] = self._baseline()
+        seed = generator(self.request.node.nodeid).integers(0, 2**32, 4).tolist()
+        return Contenders(implementations, run, inputs, verify or _nothing, seed)
 
-    def measure(
-        self, how: Callable[[_Meter, Task], Measurement], run: Run, inputs: Inputs, verify: Verify
+    def _baseline(self) -> Any:
+        try:
+            return self.request.getfixturevalue("baseline")
+        except Exception as error:
+            text = plain.text_of(error)
+            raise ChallengeBroken(f"hidden/baseline.py does not load: {text}") from None
+
+    def given(self, **argument: Any) -> Any:
+        """An argument without which calls would be timed that nobody checks."""
+        ((name, value),) = argument.items()
+        if value is None:
+            raise ChallengeBroken(f"{self.budget.test}: {self.kind} needs {name}=")
+        return value
+
+    def judge(
+        self, contenders: Contenders, measured: Callable[[], Measurement], size: int = 0
     ) -> None:
-        seed = generator(self.item.nodeid).integers(0, 2**32, 4).tolist()
-        task = Task(run, inputs, verify, tuple(seed))
-        if not _measuring(self.item.config):
-            how = _run_once
-        found = how(self, task)
-        self.item.stash[MEASURED] = self._record(found)
+        """Put the record of ``measured()`` on the test; raise where it is over the limit."""
+        from pytest_llmgrind.bench_bridge import measuring  # it needs MEASURED from here
+
+        if measuring(self.request.config):
+            found = measured()
+        else:
+            contenders.run_once(size)
+            found = Measurement()
+        self.request.node.stash[MEASURED] = _record(self.budget, found)
         if found.verdict == OVER:
             raise OverBudget(_sentence(self.budget, found))
 
-    def call(self, who: str, task: Task, arguments: tuple[Any, ...]) -> Any:
-        """One call; a mistake of the reference or the baseline is not the learner's."""
-        with self.as_(who):
-            return task.run(self.implementations[who], *arguments)
 
-    @contextlib.contextmanager
-    def as_(self, who: str) -> Iterator[None]:
-        try:
-            yield
-        except (Exception, Failed) as error:
-            if who == CANDIDATE or isinstance(error, NotTheLearner):
-                raise
-            text = f"{type(error).__name__}: {error}"
-            raise NotTheLearner(f"not your code: the {who} failed in this test: {text}") from None
+class _Measures:
+    """A test that asks for a measure uses it, or its budget would be met by doing nothing."""
 
-    def cells(self, task: Task) -> list[Cell]:
-        """A cell for each contender and size."""
-        return [
-            Cell(
-                contender=who,
-                call=functools.partial(task.run, impl),
-                make=functools.partial(task.make, size=size),
-                size=size,
-            )
-            for who, impl in self.implementations.items()
-            for size in self.sizes or (0,)
-        ]
-
-    def timed(self, function: Callable[..., timing.Result], task: Task) -> Measurement:
-        found = function(
-            self.cells(task),
-            limit=self.budget.limit,
-            verify=lambda who, result, arguments: task.verify(result, *arguments),
-            during=self.as_,
-        )
-        interval = found.interval
-        return Measurement(
-            found.figure, interval.low, interval.high, found.verdict, found.figures, found.laps
-        )
-
-    def exact(self, figures: dict[str, float]) -> Measurement:
-        figure = figures[CANDIDATE]
-        verdict = MET if figure <= self.budget.limit else OVER
-        return Measurement(figure, figure, figure, verdict, figures)
-
-    def _record(self, found: Measurement) -> dict[str, Any]:
-        measured = found.verdict != NOT_MEASURED
-        budget = self.budget
-        return {
-            "name": budget.name,
-            "kind": budget.kind,
-            "limit": float(budget.limit),
-            "unit": budget.unit,
-            "what": budget.what,
-            "figure": float(found.figure) if measured else None,
-            "low": float(found.low) if measured else None,
-            "high": float(found.high) if measured else None,
-            "reference": _float(found.others.get(REFERENCE)),
-            "baseline": _float(found.others.get(BASELINE)),
-            "verdict": found.verdict,
-            "laps": [[lap.name, int(lap.loops), list(lap.seconds)] for lap in found.laps],
-        }
-
-
-# -- the four ways, and none ----------------------------------------------------------------
-
-
-def _race(meter: _Meter, task: Task) -> Measurement:
-    return meter.timed(timing.race, task)
-
-
-def _scaling_of_time(meter: _Meter, task: Task) -> Measurement:
-    return meter.timed(timing.scaling, task)
-
-
-def _scaling_of_count(meter: _Meter, task: Task) -> Measurement:
-    return meter.exact(
-        {
-            who: slope(
-                meter.sizes,
-                [max(1, _counted(meter, who, task, size)) for size in meter.sizes],
-            )
-            for who in meter.implementations
-        }
-    )
-
-
-def _count(meter: _Meter, task: Task) -> Measurement:
-    return meter.exact({who: _counted(meter, who, task) for who in meter.implementations})
-
-
-def _peak(meter: _Meter, task: Task) -> Measurement:
-    return meter.exact({who: _smallest_peak(meter, who, task) for who in meter.implementations})
-
-
-def _run_once(meter: _Meter, task: Task) -> Measurement:
-    """``--benchmark-disable``: does it run, and is it right?"""
-    size = meter.sizes[0] if meter.sizes else 0
-    for who in meter.implementations:
-        result = meter.call(who, task, task.make(0, size))
-        with meter.as_(who):
-            task.verify(result, *task.make(0, size))
-    return Measurement(0, 0, 0, NOT_MEASURED, {})
-
-
-def _counted(meter: _Meter, who: str, task: Task, size: int = 0) -> int:
-    number = meter.call(who, task, task.make(0, size))
-    if isinstance(number, (bool, np.bool_)) or not isinstance(number, (int, np.integer)):
-        kind = type(number).__name__
-        raise NotTheLearner(f"count: the test returned a {kind}, wanted a whole number")
-    with meter.as_(who):
-        task.verify(int(number), *task.make(0, size))
-    return int(number)
-
-
-def _smallest_peak(meter: _Meter, who: str, task: Task) -> int:
-    arguments = task.make(0)
-    result = meter.call(who, task, arguments)
-    with meter.as_(who):
-        task.verify(result, *task.make(0))
-    del result, arguments
-    return min(_traced(meter, who, task, number) for number in range(1, PEAKS + 1))
-
-
-def _traced(meter: _Meter, who: str, task: Task, number: int) -> int:
-    arguments = task.make(number)
-    ours = not tracemalloc.is_tracing()
-    gc.collect()
-    if ours:
-        tracemalloc.start()
-    try:
-        tracemalloc.reset_peak()
-        before, _ = tracemalloc.get_traced_memory()
-        meter.call(who, task, arguments)
-        _, highest = tracemalloc.get_traced_memory()
-    finally:
-        if ours:
-            tracemalloc.stop()
-    return highest - before
-
-
-# -- words ----------------------------------------------------------------------------------
+    @pytest.hookimpl(wrapper=True)
+    def pytest_pyfunc_call(self, pyfuncitem: pytest.Function) -> Iterator[None]:
+        result = yield
+        kind = pyfuncitem.stash.get(ASKED, None)
+        if kind is not None and MEASURED not in pyfuncitem.stash:
+            budget = _budget_of(pyfuncitem, kind)
+            raise ChallengeBroken(f"{budget.test} takes {kind} and does not call it")
+        return result
 
 
 def _budget_of(item: pytest.Function, kind: str) -> Budget:
     """The budget that a test is named after; what is wrong with it is its author's to mend."""
     stage = item.getparent(Stage)
     if stage is None:
-        raise NotTheLearner(f"{kind} is for the hidden tests of a challenge")
+        raise ChallengeBroken(f"{kind} is for the hidden tests of a challenge")
     budget = stage.challenge.budget_of(item.originalname)
-    file = stage.challenge.file.name
     if budget is None:
         name = item.originalname.removeprefix("test_")
-        raise NotTheLearner(f'{item.originalname}: {file} has no [[budget]] with name = "{name}"')
+        wanted = f'challenge.toml has no [[budget]] with name = "{name}"'
+        raise ChallengeBroken(f"{item.originalname} takes {kind}, and {wanted}")
     if budget.kind != kind:
-        raise NotTheLearner(f"{item.originalname} measures a {kind}, {file} says {budget.kind}")
-    if MEASURED in item.stash:
-        raise NotTheLearner(f"{item.originalname} measures twice; a test has one budget")
+        raise ChallengeBroken(f"{budget.test} takes {kind}, challenge.toml says {budget.kind}")
     return budget
 
 
+# -- measuring ------------------------------------------------------------------------------
+
+
+def _timed(
+    budget: Budget,
+    contenders: Contenders,
+    function: Callable[..., timing.Result],
+    sizes: Sequence[int] = (0,),
+) -> Measurement:
+    found = function(
+        contenders.cells(sizes),
+        limit=budget.limit,
+        verify=contenders.check,
+        during=contenders.blamed,
+    )
+    between = found.interval
+    return Measurement(
+        figures=found.figures,
+        low=between.low,
+        high=between.high,
+        verdict=found.verdict,
+        laps=found.laps,
+    )
+
+
+def _scaling_of_counts(budget: Budget, contenders: Contenders, sizes: Sequence[int]) -> Measurement:
+    """The exponents of counts; nothing counts as one, since a logarithm needs more than 0."""
+    each = [contenders.counts(size) for size in sizes]
+    figures = {who: slope(sizes, [max(1, counts[who]) for counts in each]) for who in each[0]}
+    return _exact(budget, figures)
+
+
+def _exact(budget: Budget, figures: dict[str, Any]) -> Measurement:
+    figure = figures[CANDIDATE]
+    verdict = MET if figure <= budget.limit else OVER
+    return Measurement(figures=figures, low=figure, high=figure, verdict=verdict)
+
+
+# -- words ----------------------------------------------------------------------------------
+
+
+def _record(budget: Budget, found: Measurement) -> dict[str, Any]:
+    """Builtins only: anything else on a report ends an xdist run."""
+    figures = {who: float(figure) for who, figure in found.figures.items()}
+    measured = CANDIDATE in figures
+    return {
+        "name": budget.name,
+        "kind": budget.kind,
+        "limit": float(budget.limit),
+        "unit": budget.unit,
+        "what": budget.what,
+        "figure": figures.get(CANDIDATE),
+        "low": float(found.low) if measured else None,
+        "high": float(found.high) if measured else None,
+        "reference": figures.get(REFERENCE),
+        "baseline": figures.get(BASELINE),
+        "verdict": found.verdict,
+        "laps": [[lap.name, lap.loops, list(lap.seconds)] for lap in found.laps],
+    }
+
+
 def _sentence(budget: Budget, found: Measurement) -> str:
-    saw = f"{budget.what}: {_figure(found.figure, budget)}"
+    places = _places(found.low, budget.limit) if budget.kind in TIMED else 0
+
+    def text(value: float) -> str:
+        unit = budget.unit if budget.unit in ("", "x") else f" {budget.unit}"
+        return f"{value:,.{places}f}{unit}"
+
+    saw = f"{budget.what}: {text(found.figures[CANDIDATE])}"
     if found.low != found.high:
-        between = f"{_figure(found.low, budget)} to {_figure(found.high, budget)}"
-        saw += f" (99 % interval {between})"
-    return f"{saw}, the limit is {_figure(budget.limit, budget)}"
+        sure = f"{100 * (1 - Plan.error):g} %"
+        saw += f" ({sure} interval {text(found.low)} to {text(found.high)})"
+    return f"{saw}, the limit is {text(budget.limit)}"
 
 
-def _figure(value: float, budget: Budget) -> str:
-    if budget.kind in ("race", "scaling"):
-        return f"{value:.3g}" if value < 0.1 else f"{value:.2f}"
-    return f"{value:,.0f} {budget.unit}".rstrip()
-
-
-def _measuring(config: pytest.Config) -> bool:
-    from pytest_llmgrind.bench_bridge import measuring  # it needs MEASURED from here
-
-    return measuring(config)
-
-
-def _float(value: float | None) -> float | None:
-    return None if value is None else float(value)
+def _places(low: float, limit: float) -> int:
+    """Decimals: two, or as many as tell a figure from its limit."""
+    places = 2
+    while places < 6 and round(low, places) <= round(limit, places):
+        places += 1
+    return places
 
 
 def _nothing(*_: Any) -> tuple[Any, ...]:
     return ()
-
-
-def _any(*_: Any) -> None:
-    pass

@@ -81,7 +81,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Lap:
-    """Seconds a call of one cell, an entry for each round that it took part in."""
+    """Seconds a call of one cell, an entry for each round that counts for its contender."""
 
     name: str
     loops: int
@@ -144,27 +144,37 @@ class Rounds:
     @property
     def laps(self) -> tuple[Lap, ...]:
         return tuple(
-            Lap(cell.name, self._loops[cell.size], tuple(self._seconds[cell.name]))
+            Lap(
+                cell.name,
+                self._loops[cell.size],
+                tuple(self._seconds[cell.name][i] for i in self._counted(cell.contender)),
+            )
             for cell in self.cells
         )
 
     def times(self, who: str) -> list[dict[str, list[float]]]:
-        """For each round that counts for ``who``, the times of each contender that is needed.
+        """For each round that counts for ``who``, the times of each contender that is needed."""
+        each: list[dict[str, list[float]]] = []
+        for i in self._counted(who):
+            times: dict[str, list[float]] = {}
+            for cell in self._cells_for(who):
+                times.setdefault(cell.contender, []).append(self._seconds[cell.name][i])
+            each.append(times)
+        return each
+
+    def _counted(self, who: str) -> Sequence[int]:
+        """The rounds that count for a contender.
 
         A block during which another process had the CPU says little: it ends on cold caches. So
         only rounds without one count, unless calls are so long that there are few of these.
         """
-        cells = [cell for cell in self.cells if cell.contender in {*self.needed, who}]
-        rounds = range(min(len(self._seconds[cell.name]) for cell in cells))
-        clean = [i for i in rounds if all(self._clean[cell.name][i] for cell in cells)]
-        enough = len(clean) >= max(FEWEST_CLEAN, CLEAN_SHARE * len(rounds))
-        return [self._times_of(i, cells) for i in (clean if enough else rounds)]
+        names = [cell.name for cell in self._cells_for(who)]
+        rounds = range(min(len(self._seconds[name]) for name in names))
+        clean = [i for i in rounds if all(self._clean[name][i] for name in names)]
+        return clean if len(clean) >= max(FEWEST_CLEAN, CLEAN_SHARE * len(rounds)) else rounds
 
-    def _times_of(self, index: int, cells: Sequence[Cell]) -> dict[str, list[float]]:
-        times: dict[str, list[float]] = {}
-        for cell in cells:
-            times.setdefault(cell.contender, []).append(self._seconds[cell.name][index])
-        return times
+    def _cells_for(self, who: str) -> list[Cell]:
+        return [cell for cell in self.cells if cell.contender in {*self.needed, who}]
 
     def warm_up(self) -> None:
         """Run and verify each cell, the candidate's first; then find the length of a block.
