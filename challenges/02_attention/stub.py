@@ -6,7 +6,7 @@ Dimension key:
     C  model width      ...  any leading axes, the same for q, k and v
 
 All floating arrays of one call have one dtype: float16, float32 or float64. No argument is
-modified.
+modified, and no result is a view of one.
 """
 
 import numpy as np

@@ -252,6 +252,17 @@ def test_arguments_are_not_modified(solution, seed, lead, dtype, scale):
 
 
 @rule("R7")
+@given(seed=SEEDS, lead=LEADS, T=SIZES, S=st.integers(1, 3), dtype=DTYPES, max_examples=20)
+def test_the_output_is_no_view_of_the_arguments(solution, seed, lead, T, S, dtype):
+    q, k, v, words = normal(seed, lead, T, S, dtype=dtype)
+
+    out = solution.attention(q, k, v)
+
+    check.array(out, shape=(*lead, T, 2), dtype=dtype, what="output", given=words)
+    check.fresh(out, what="output", given=words, q=q, k=k, v=v)
+
+
+@rule("R7")
 @given(seed=SEEDS, T=SIZES, S=SIZES, max_examples=20)
 def test_strided_arguments_give_the_same_result(solution, seed, T, S):
     q, k, v, words = normal(seed, (2, 3), 2 * T, S, 8, 5)

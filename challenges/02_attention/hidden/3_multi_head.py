@@ -194,7 +194,7 @@ def test_tokens_and_parameters_are_not_modified(solution, seed, causal, dtype):
     mask = np.ones((4, 4), bool)
     names = sorted(params)
 
-    with check.unchanged(given=words, x=x, mask=mask, **params):
+    with check.unchanged(given=words, x=x, mask=mask, params=params):
         solution.multi_head_attention(x, params, n_heads=3, mask=mask, causal=causal)
 
     check.equal(sorted(params), names, what="names in params after the call", given=words)

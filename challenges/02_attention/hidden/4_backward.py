@@ -293,7 +293,7 @@ def test_backward_does_not_modify_its_arguments(solution, seed, causal, dtype):
 def test_layer_backward_does_not_modify_its_arguments(solution, seed, causal, dtype):
     d_out, x, params, words = layer(seed, dtype=dtype)
 
-    with check.unchanged(given=words, d_out=d_out, x=x, **params):
+    with check.unchanged(given=words, d_out=d_out, x=x, params=params):
         solution.multi_head_attention_backward(d_out, x, params, n_heads=2, causal=causal)
 
 
