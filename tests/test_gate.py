@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner
 from gate_sums import BASELINE, BUGS, ID, MANY, PAIRS, REFERENCE, SPEC, STUB, TOML, Sums
 
-from pytest_llmgrind import gate, tiers
+from pytest_llmgrind import bugs, gate, tiers
 from pytest_llmgrind import manifest as manifests
 from pytest_llmgrind.cli import main
 from pytest_llmgrind.gate import figures, proof, table
@@ -252,6 +252,19 @@ class TestFigures:
         assert [f.shown(sums.root) for f in found] == [
             f"{TOML}:22: budget each_number_is_read_once is undecided: 7 to 25; "
             "run the gate where less else runs"
+        ]
+
+    def test_a_bug_at_the_limit_is_not_caught(self, sums: Sums) -> None:
+        """Where no measurement decides, the bug is named with its interval."""
+        data = {"figure": 16.0, "low": 15.0, "high": 17.0, "limit": 16.0, "verdict": "undecided"}
+        bug = bugs.load(sums.manifest)[-1]
+
+        found = list(proof.judge_bug(sums.manifest, bug, run_of(sums.manifest, **data)))
+
+        assert [f.shown(sums.root) for f in found] == [
+            f"{BUGS}:38: bug reads_three_times: test_each_number_is_read_once is undecided "
+            "(15 to 17, the limit is 16); "
+            "plant one that is further over, or run the gate where less else runs"
         ]
 
     def test_what_is_undecided_is_measured_again(self, sums: Sums) -> None:

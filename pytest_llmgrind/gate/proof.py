@@ -227,7 +227,10 @@ def _uncaught(bug: Bug, run: Run) -> tuple[str, str]:
             return "", ""
     for result in run.results:
         if result.undecided:
-            return f"{result.test.name} is undecided", figures.QUIETER
+            data = result.budget or {}
+            between = f"{data['low']:.3g} to {data['high']:.3g}, the limit is {data['limit']:g}"
+            cure = f"plant one that is further over, or {figures.QUIETER}"
+            return f"{result.test.name} is undecided ({between})", cure
     names = ", ".join(_names(list(run.tests.values())))
     return f"no test of {bug.rule} catches it ({names})", "sharpen one, or name another rule"
 
