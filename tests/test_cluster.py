@@ -129,6 +129,22 @@ def test_a_group_has_its_own_ranks_and_collectives():
     assert run.results == ((0, 1, 1111, 2), (1, 1, 1111, 3), (0, 0, 1111, 0), (1, 0, 1111, 1))
 
 
+def test_a_group_of_a_group_numbers_its_own_ranks():
+    """Ranks of the inner group are given by their numbers in the outer one."""
+
+    def program(comm):
+        if comm.rank == 0:
+            return None
+        outer = comm.group([3, 2, 1])
+        if comm.rank == 1:
+            return None
+        return outer.group([1, 0]).all_gather(np.array([comm.rank]))
+
+    run = Cluster(4).run(program)
+
+    assert [part.item() for part in run.results[3]] == [2, 3]
+
+
 def test_tensors_of_torch_travel_too():
     """A CPU tensor arrives as a tensor of the same dtype, without its graph."""
     torch = pytest.importorskip("torch")
@@ -252,6 +268,21 @@ def test_a_rank_receives_one_message_at_a_time():
 
     assert microseconds(Cluster(3).run(to_one)) == 4
     assert microseconds(Cluster(4).run(to_two)) == 2
+
+
+def test_a_rank_sends_one_message_at_a_time():
+    """Two sends that are begun at once leave one after the other."""
+
+    def program(comm):
+        if comm.rank == 0:
+            for request in [comm.isend(np.zeros(1000, np.uint8), dst) for dst in (1, 2)]:
+                request.wait()
+        else:
+            comm.recv(0)
+
+    run = Cluster(3).run(program)
+
+    assert [round(rank.finish_s * 1e6) for rank in run.ranks] == [4, 2, 4]
 
 
 def test_ports_go_to_the_rank_whose_clock_is_earlier():
@@ -439,6 +470,21 @@ def test_messages_wait_in_the_memory_of_the_receiver():
     run = Cluster(2).run(program)
 
     assert [rank.peak_bytes for rank in run.ranks] == [0, 247]
+
+
+def test_a_message_counts_while_it_is_on_its_way():
+    """What the receiver holds and frees before the message has arrived adds to it."""
+
+    def program(comm):
+        if comm.rank == 0:
+            comm.send(np.zeros(1000, np.uint8), 1)
+        else:
+            comm.compute(seconds=1e-6)
+            comm.hold(50)
+            comm.free(50)
+            comm.recv(0)
+
+    assert Cluster(2).run(program).ranks[1].peak_bytes == 1050
 
 
 def test_traced_memory_is_that_of_the_rank_that_allocates():
