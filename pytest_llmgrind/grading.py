@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
@@ -56,8 +56,8 @@ class Grading:
 
     # -- running ----------------------------------------------------------------------------
 
-    @pytest.hookimpl(wrapper=True, tryfirst=True)
-    def pytest_runtest_setup(self, item: pytest.Item) -> Iterator[None]:
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_protocol(self, item: pytest.Item) -> Generator[None, Any, Any]:
         if stage_of(item) is None:
             return (yield)
         with unwarned():
@@ -71,13 +71,6 @@ class Grading:
             return (yield)
         notes = pyfuncitem.stash.setdefault(NOTES, [])
         with isolated(notes.append), redact.no_escape(self.candidates.of(stage.challenge)):
-            return (yield)
-
-    @pytest.hookimpl(wrapper=True, tryfirst=True)
-    def pytest_runtest_teardown(self, item: pytest.Item) -> Iterator[None]:
-        if stage_of(item) is None:
-            return (yield)
-        with unwarned():
             return (yield)
 
     @pytest.hookimpl(optionalhook=True)

@@ -239,6 +239,17 @@ class TestFence:
         with pytest.raises(Forbidden, match="is not allowed: it belongs to the grader"):
             self.run(place, body)
 
+    def test_a_workspace_behind_a_link_is_fenced_at_both_ends(self, place: Path) -> None:
+        """The fence knows where a link leads."""
+        (place / "far" / "hidden").mkdir(parents=True)
+        (place / "far" / "hidden" / "x.py").write_text("ANSWER = 42\n")
+        (place / "near").symlink_to(place / "far")
+        fence(place / "solution.py", place / "near" / "hidden")
+
+        for way in ("near", "far"):
+            with pytest.raises(Forbidden):
+                self.run(place, f"open('{way}/hidden/x.py')")
+
     def test_other_files_can_be_opened(self, place: Path) -> None:
         """The fence stands around the grader's files alone."""
         assert self.run(place, "return pathlib.Path('data/x.py').read_text()") == "ANSWER = 42\n"

@@ -111,8 +111,11 @@ def test_a_verdict_does_not_depend_on_your_filters(
     suite: Suite, args: tuple[str, ...], body: str
 ) -> None:
     """A warning is a note, whatever the session does with warnings."""
-    suite.challenge(stub="def add(a, b): ...\n", stages={"pairs": STAGE})
-    suite.solve(f"import warnings\nimport numpy as np\nx = '\\d'\n\ndef add(a, b):\n    {body}\n")
+    suite.challenge(
+        stub="def add(a, b): ...\n", stages={"pairs": STAGE}, imports=("numpy", "gc", "threading")
+    )
+    imports = "import gc, threading, warnings\nimport numpy as np\nx = '\\d'\n"
+    suite.solve(f"{imports}\ndef add(a, b):\n    {body}\n")
 
     result = suite.run("challenges", *args)
 
@@ -140,22 +143,30 @@ def test_a_verdict_does_not_depend_on_a_conftest(suite: Suite) -> None:
         np.seterr(all="warn", under="ignore")
 
 
-def test_warnings_of_the_grader_are_not_shown(suite: Suite) -> None:
+@pytest.mark.parametrize("args", [(), ("-W", "error")])
+def test_warnings_of_the_grader_are_not_shown(suite: Suite, args: tuple[str, ...]) -> None:
     """A warning prints the line that it comes from, so none of a hidden file's is printed."""
     stage = """
         import warnings
+        import pytest
         from pytest_llmgrind import rule
 
         SECRET = warnings.warn("at import")
 
+        @pytest.fixture
+        def table():
+            SECRET = warnings.warn("in a fixture")
+            yield
+            SECRET = warnings.warn("behind it")
+
         @rule("R1")
-        def test_warns(solution):
+        def test_warns(solution, table):
             SECRET = warnings.warn("in a test")
     """
     suite.challenge(stages={"pairs": stage})
     suite.solve()
 
-    result = suite.run("challenges", "-rA", "-vv")
+    result = suite.run("challenges", "-rA", "-vv", *args)
 
     result.assert_outcomes(passed=1)
     result.stdout.no_fnmatch_line("*SECRET*")

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 import pytest
 from conftest import REFERENCE, STUB, Suite
+
+from pytest_llmgrind.loader import import_fresh
 
 WRONG = REFERENCE.replace("a + b", "a - b")
 
@@ -109,6 +112,10 @@ class TestWhere:
 class TestFresh:
     """What is graded is the text as it stands."""
 
+    @pytest.fixture(autouse=True)
+    def _bytecode_is_written(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(sys, "dont_write_bytecode", False)
+
     def test_an_edit_within_the_same_second_counts(self, suite: Suite) -> None:
         """Neither bytecode nor modules of an earlier session of this process are used."""
         suite.challenge()
@@ -131,6 +138,17 @@ class TestFresh:
         os.utime(parts, ns=(stat.st_atime_ns, stat.st_mtime_ns))
 
         suite.run("challenges").assert_outcomes(passed=1, failed=1)
+
+    def test_a_second_import_in_a_session_is_fresh_too(self, tmp_path: Path) -> None:
+        """The gate and the diagnosis import many versions of a package one after another."""
+        (tmp_path / "__init__.py").write_text("from .parts import X\n")
+        (tmp_path / "parts.py").write_text("X = 1\n")
+        first = import_fresh(tmp_path / "__init__.py", None)
+        (tmp_path / "parts.py").write_text("X = 2\n")
+
+        second = import_fresh(tmp_path / "__init__.py", None)
+
+        assert (first.X, second.X) == (1, 2)
 
     def test_no_bytecode_is_left_behind(self, suite: Suite) -> None:
         """Grading writes nothing beside the solution."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import sys
 
 import pytest
 from conftest import Suite
@@ -180,13 +181,19 @@ def test_no_limit(suite: Suite, args: tuple[str, ...]) -> None:
 
 
 def test_nothing_is_left_behind(suite: Suite) -> None:
-    """After a hang and after a pass, the signal and the timer are as before."""
-    before = signal.getsignal(signal.SIGALRM)
+    """After a hang and after a pass, signal handler and timer are as before."""
 
-    hang(suite, SWALLOW.format("a += 1", ""))
+    def mine(signum: int, frame: object) -> None: ...
 
-    assert signal.getsignal(signal.SIGALRM) is before
-    assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
+    before, trace = signal.signal(signal.SIGALRM, mine), sys.gettrace()
+    try:
+        hang(suite, SWALLOW.format("a += 1", ""))
+
+        assert signal.getsignal(signal.SIGALRM) is mine
+        assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
+        assert sys.gettrace() is trace
+    finally:
+        signal.signal(signal.SIGALRM, before)
 
 
 def test_your_own_tests_keep_pytest_timeouts_way(suite: Suite) -> None:
