@@ -185,8 +185,8 @@ def convert_checkpoint(
 ) -> dict[str, np.ndarray]:
     """All parameters of an attention layer for the other layout.
 
-    params: w_q (C, H·D), w_k and w_v (C, G·D), w_o (H·D, C), and perhaps b_q (H·D,), b_k and b_v
-    (G·D,), b_o (C,); H is n_heads, G is n_kv_heads.
+    params: any of w_q (C, H·D), w_k and w_v (C, G·D), w_o (H·D, C), b_q (H·D,), b_k and b_v
+    (G·D,), b_o (C,), and arrays of other names; H is n_heads, G is n_kv_heads.
     Returns: the same names, each a new array of the same shape and dtype.
     Raises: as convert, naming n_kv_heads where the keys do not fit.
 

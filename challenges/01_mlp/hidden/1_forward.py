@@ -6,10 +6,7 @@ import numpy as np
 
 from pytest_llmgrind import check, given, rule, st
 
-from .common import INTEGERS, WIDTHS, data, named, network
-
-SEEDS = st.integers(0, 999)
-DTYPES = st.sampled_from([np.float32, np.float64])
+from .common import DTYPES, INTEGERS, SEEDS, WIDTHS, data, named, network
 
 
 @rule("R1")

@@ -4,10 +4,7 @@ import numpy as np
 
 from pytest_llmgrind import check, given, rule, st
 
-from .common import INTEGERS, WIDTHS, check_layers, data, named, network, params_like
-
-SEEDS = st.integers(0, 999)
-DTYPES = st.sampled_from([np.float32, np.float64])
+from .common import DTYPES, INTEGERS, SEEDS, WIDTHS, check_layers, data, named, network, params_like
 
 
 @rule("R7")
@@ -94,7 +91,9 @@ def test_a_small_move_changes_the_loss_as_the_gradient_says(solution, widths, N,
 
     _, gradients = solution.loss_and_gradients(params, x, labels)
 
-    check_layers(check, gradients, gradients, what="the gradients", given=told, n=1)
+    check_layers(
+        check, gradients, params_like(gradients, params), what="gradients", given=told, n=1
+    )
     slope = sum(
         float((a[k] * b[k]).sum()) for a, b in zip(gradients, move, strict=True) for k in ("w", "b")
     )

@@ -8,6 +8,8 @@ import numpy as np
 
 from pytest_llmgrind import st
 
+SEEDS = st.integers(0, 999)
+DTYPES = st.sampled_from([np.float32, np.float64])
 INTEGERS = st.sampled_from([np.int64, np.int32, np.uint8])
 # Two classes or more: the one logit of a single class is 0 after many a mistake.
 WIDTHS = st.tuples(st.lists(st.integers(1, 6), min_size=1, max_size=4), st.integers(2, 6)).map(

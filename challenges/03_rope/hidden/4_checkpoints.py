@@ -181,6 +181,21 @@ def test_values_and_output_are_left_alone(solution, kv_heads, way, seed):
         check.equal(new[name], params[name], what=name, given=told, moved=True)
 
 
+@rule("R24")
+@given(way=WAYS, seed=SEEDS)
+def test_a_part_of_a_checkpoint_and_other_names_will_do(solution, reference, way, seed):
+    source, target = way
+    params = layer(seed, C=5, heads=4, kv_heads=2, D=6)
+    params = {"w_k": params["w_k"], "norm": params["b_q"][:5]}
+    options = {"n_heads": 4, "n_kv_heads": 2, "source": source, "target": target}
+
+    new = solution.convert_checkpoint(params, **options)
+
+    told = f"w_k and norm alone, 4 query heads, 2 key heads, {source} to {target}"
+    want = reference.convert_checkpoint(params, **options)
+    check.equal(dict(new), want, what="parameters", given=told, moved=True)
+
+
 @rule("R9")
 @given(way=WAYS)
 def test_a_checkpoint_is_not_modified(solution, way):
@@ -200,7 +215,7 @@ def test_a_checkpoint_is_not_modified(solution, way):
 def test_what_does_not_fit_is_refused(solution):
     w = np.ones((3, 12))
 
-    for heads in (5, 0):
+    for heads in (5, 0, -2):
         check.raises(
             ValueError,
             solution.convert,
