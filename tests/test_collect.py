@@ -323,10 +323,10 @@ class TestBrokenChallenges:
     @pytest.mark.parametrize(
         ("source", "said"),
         [
-            ("SECRET = 41 +\n", r"hidden/2_lists.py does not load: SyntaxError: *"),
+            ("SECRET = 4142135 +\n", r"hidden/2_lists.py does not load: SyntaxError: *"),
             ("x = 1\nSECRET = undefined\n", "hidden/2_lists.py:2 does not load: NameError: *"),
             ("import nothing_like_it\n", "hidden/2_lists.py:1 does not load: ModuleNotFound*"),
-            ("SECRET = 41\nassert SECRET == 40\n", "hidden/2_lists.py:2 does not load: Assert*"),
+            ("SECRET = 4142135\nassert SECRET == 40\n", "hidden/2_lists.py:2 does not load: Assert*"),
             ("raise SystemExit\n", "hidden/2_lists.py:1 does not load: SystemExit*"),
         ],
     )
@@ -345,7 +345,7 @@ class TestBrokenChallenges:
             ]
         )
         result.stdout.no_fnmatch_line("*SECRET =*")
-        result.stdout.no_fnmatch_line("*41*")
+        result.stdout.no_fnmatch_line("*4142135*")
 
     def test_a_test_of_a_file_that_does_not_import(self, two: Suite) -> None:
         """A test by id is not called unknown when its file is broken."""
