@@ -180,6 +180,26 @@ def test_no_limit(suite: Suite, args: tuple[str, ...]) -> None:
     suite.run("challenges", *args).assert_outcomes(passed=2)
 
 
+def test_a_planted_bug_that_hangs_is_no_diagnosis(suite: Suite) -> None:
+    """While a failure is diagnosed the limit still holds, and the failure stays what it was."""
+    bugs = """
+        [[bug]]
+        name = "endless"
+        rule = "R1"
+        misconception = "it never ends"
+        find = "    return a + b"
+        replace = "    while True: pass"
+    """
+    suite.challenge(stages={"pairs": PLAIN}, bugs=bugs, top="timeout = 0.5")
+    suite.solve(solution("return a - b"))
+
+    result = suite.run("challenges")
+
+    result.assert_outcomes(passed=1, failed=1)
+    result.stdout.fnmatch_lines(["  saw    sum came back as 0, which is not right"])
+    result.stdout.no_fnmatch_line("*looks like*")
+
+
 def test_nothing_is_left_behind(suite: Suite) -> None:
     """After a hang and after a pass, signal handler and timer are as before."""
 
