@@ -326,7 +326,10 @@ class TestBrokenChallenges:
             ("SECRET = 4142135 +\n", r"hidden/2_lists.py does not load: SyntaxError: *"),
             ("x = 1\nSECRET = undefined\n", "hidden/2_lists.py:2 does not load: NameError: *"),
             ("import nothing_like_it\n", "hidden/2_lists.py:1 does not load: ModuleNotFound*"),
-            ("SECRET = 4142135\nassert SECRET == 40\n", "hidden/2_lists.py:2 does not load: Assert*"),
+            (
+                "SECRET = 4142135\nassert SECRET == 40\n",
+                "hidden/2_lists.py:2 does not load: Assert*",
+            ),
             ("raise SystemExit\n", "hidden/2_lists.py:1 does not load: SystemExit*"),
         ],
     )
