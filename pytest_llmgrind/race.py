@@ -97,7 +97,7 @@ def measure(
         needed=needed,
         verify=verify,
         plan=plan or Plan(),
-        watch=watch or Stopwatch(),
+        watch=(watch or Stopwatch()).calibrated(),
         chance=chance or random.SystemRandom(),
         during=during,
     )

@@ -158,9 +158,9 @@ def test_the_exponent_of_a_loop_is_near_one(bench: Bench) -> None:
         SCALING, kind="scaling", limit=1.5, solution=SLOW, baseline=QUADRATIC
     )["budget"]  # fmt: skip
 
-    assert 0.6 < record["figure"] < 1.3
+    assert 0.85 < record["figure"] < 1.15
     assert record["low"] <= record["figure"] <= record["high"] < 1.5
-    assert 1.7 < record["baseline"] < 2.3
+    assert record["baseline"] > 1.5  # of a few rounds: the verdict does not need it
     assert record["verdict"] == "met"
     sizes = ["50", "100", "200"]
     whos = ["candidate", "reference", "baseline"]

@@ -9,6 +9,7 @@ import time
 import weakref
 from collections.abc import Callable
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -210,6 +211,24 @@ def test_the_stopwatch_of_this_machine_counts_work() -> None:
     seconds = watch.since(start)
 
     assert 0 < seconds <= time.perf_counter() - before
+
+
+def test_the_clocks_own_time_is_taken_off(world: World) -> None:
+    """Where reading the clock takes 14 µs, calls of 1 and 4 µs are at 0.25, in long blocks."""
+
+    def slow() -> float:
+        world.now += 7e-6
+        seen = world.now
+        world.now += 7e-6
+        return seen
+
+    watch = replace(world.watch, cpu=slow)
+    cells = (world.cell("candidate", 1e-6), world.cell("baseline", 4e-6))
+
+    result = race(cells, limit=0.5, verify=right, watch=watch, plan=QUIET, chance=random.Random(7))
+
+    assert result.figure == pytest.approx(0.25)
+    assert all(lap.loops * 1e-6 > 10 * 14e-6 for lap in result.laps)
 
 
 # -- figures and verdicts -------------------------------------------------------------------
