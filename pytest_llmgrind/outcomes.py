@@ -7,6 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from _pytest._code.code import (
+    ReprEntryNative,
+    ReprExceptionInfo,
+    ReprFileLocation,
+    ReprTraceback,
+)
 
 from pytest_llmgrind import manifest as manifests
 from pytest_llmgrind import redact, tiers
@@ -15,8 +21,9 @@ from pytest_llmgrind.check import RuleBroken
 from pytest_llmgrind.collect import Stage
 from pytest_llmgrind.diagnose import Diagnosis
 from pytest_llmgrind.manifest import Manifest
-from pytest_llmgrind.redact import Excinfo, Failure
+from pytest_llmgrind.redact import Excinfo, Failure, Frame
 from pytest_llmgrind.rules import rule_of
+from pytest_llmgrind.solution import Candidate
 from pytest_llmgrind.timeout import TimedOut
 
 NOTES = pytest.StashKey[list[str]]()
@@ -91,7 +98,7 @@ class Describer:
     ) -> Failure:
         manifest, candidate = stage.challenge, self.candidates.of(stage.challenge)
         if isinstance(error, tiers.NoHardware):
-            report.longrepr = f"{manifest.id}  {error}"
+            report.longrepr = self._told(f"{manifest.id}  {error}", candidate)
             return Failure("no hardware", str(error))
         failure = redact.classify(error, candidate, manifest)
         if failure.outcome == "todo" and not self.candidates.in_play(manifest):
@@ -100,10 +107,25 @@ class Describer:
             report.longrepr = (str(manifest.root), 0, reason)
         elif not self.config.getoption("show_hidden"):
             looks_like = self._looks_like(item, error, manifest)
-            report.longrepr = redact.render(
+            text = redact.render(
                 failure, manifest, rule_of(item), start=self.start, looks_like=looks_like
             )
+            report.longrepr = self._told(text, candidate, failure.frames)
         return failure
+
+    def _told(
+        self, text: str, candidate: Candidate, frames: tuple[Frame, ...] = ()
+    ) -> ReprExceptionInfo:
+        """A text whose first line alone stands in summaries: a plain one stands there whole in CI.
+
+        Its place is where the learner's code was last, or the top of it.
+        """
+        path, line = (frames[-1].path, frames[-1].line) if frames else (candidate.home, 1)
+        place = ReprFileLocation(redact.shown(path, self.start), line, text.partition("\n")[0])
+        return ReprExceptionInfo(
+            reprtraceback=ReprTraceback([ReprEntryNative([text + "\n"])], None, "native"),
+            reprcrash=place,
+        )
 
     def _looks_like(self, item: pytest.Item, error: BaseException, manifest: Manifest) -> str:
         if not isinstance(error, RuleBroken) or not isinstance(item, pytest.Function):

@@ -26,8 +26,16 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("filterwarnings", "error")
 
 
-# What an outer run tells its processes, and an inner run must not hear.
-OUTER = ("PYTEST_ADDOPTS", "PYTEST_XDIST_WORKER", "PYTEST_XDIST_TESTRUNUID", "LLMGRIND_LOCK")
+# What an outer run tells its processes, and an inner run must not hear: also whether this is CI.
+OUTER = (
+    "PYTEST_ADDOPTS",
+    "PYTEST_XDIST_WORKER",
+    "PYTEST_XDIST_TESTRUNUID",
+    "LLMGRIND_LOCK",
+    "CI",
+    "BUILD_NUMBER",
+    "GITHUB_STEP_SUMMARY",
+)
 ID = "01_sums"
 STUB = '''
 """Sums."""

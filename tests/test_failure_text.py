@@ -329,6 +329,34 @@ def test_the_short_summary_names_the_rule(suite: Suite) -> None:
     )
 
 
+@pytest.mark.parametrize("ci", [False, True])
+@pytest.mark.parametrize("options", [(), ("-n2",), ("-vv",)], ids=" ".join)
+def test_the_short_summary_is_one_line_in_ci_too(
+    suite: Suite, monkeypatch: pytest.MonkeyPatch, options: tuple[str, ...], ci: bool
+) -> None:
+    """In CI and under -vv pytest prints whole messages there; ours are told once."""
+    suite.challenge()
+    suite.solve(add("return a - b"))
+    if ci:
+        monkeypatch.setenv("CI", "true")
+
+    result = suite.run("challenges", "-k", "pairs", *options)
+
+    assert sum(line.startswith("  saw ") for line in result.outlines) == 1
+
+
+def test_another_tool_finds_the_place_in_the_learners_code(suite: Suite) -> None:
+    """--tb=line, JUnit and annotations get one sentence, and where the code was last."""
+    suite.challenge()
+    suite.solve(add("raise KeyError(1)"))
+
+    result = suite.run("challenges", "-k", "pairs", "--tb=line", "--junitxml=junit.xml")
+
+    sentence = "R1  add returns the sum of its arguments."
+    result.stdout.fnmatch_lines([f"solutions/01_sums.py:5: {sentence}"])
+    assert f'message="{sentence}"' in (suite.path / "junit.xml").read_text("utf-8")
+
+
 @pytest.mark.parametrize(
     "options",
     [
