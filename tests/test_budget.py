@@ -152,15 +152,15 @@ def test_a_race_leaves_a_record_of_builtins(bench: Bench) -> None:
     assert report["outcome"] == "passed"
 
 
-def test_the_exponent_of_a_loop_is_near_one(bench: Bench) -> None:
-    """Sizes may come in any order; the baseline's exponent stands beside yours."""
+def test_the_exponent_of_a_loop_is_below_that_of_two(bench: Bench) -> None:
+    """Sizes may come in any order; the baseline's exponent stands beside yours. How near they come
+    to 1 and 2 is shown where no other process runs: tests/test_race.py, with a clock of its own."""
     record = bench.measure(
         SCALING, kind="scaling", limit=1.5, solution=SLOW, baseline=QUADRATIC
     )["budget"]  # fmt: skip
 
-    assert 0.85 < record["figure"] < 1.15
     assert record["low"] <= record["figure"] <= record["high"] < 1.5
-    assert record["baseline"] > 1.5  # of a few rounds: the verdict does not need it
+    assert record["figure"] < record["baseline"]
     assert record["verdict"] == "met"
     sizes = ["50", "100", "200"]
     whos = ["candidate", "reference", "baseline"]
