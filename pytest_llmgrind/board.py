@@ -15,6 +15,7 @@ from pytest_llmgrind import manifest as manifests
 from pytest_llmgrind import spec as specs
 from pytest_llmgrind.advice import Step
 from pytest_llmgrind.manifest import Budget, Manifest, ManifestError, Stage
+from pytest_llmgrind.practice import Practice
 from pytest_llmgrind.standing import Entry, Outside, Run
 from pytest_llmgrind.verdicts import (
     NOT_RUN,
@@ -108,6 +109,8 @@ class ChallengeBoard:
     notes: tuple[Note, ...]
     standing: tuple[Entry, ...]
     next: Step
+    practice: Practice | None = None
+    """None where the run is not practice: see ``record``."""
 
     @property
     def is_green(self) -> bool:
@@ -120,10 +123,14 @@ class ChallengeBoard:
 
 @dataclass(frozen=True, kw_only=True)
 class Board:
-    """The challenges in play, the ids of those that nobody began, and remarks of one line each."""
+    """The challenges in play, the ids of those that nobody began, and remarks of one line each.
+
+    ``due`` are the ids of challenges to solve again, the longest due first.
+    """
 
     challenges: tuple[ChallengeBoard, ...] = ()
     not_begun: tuple[str, ...] = ()
+    due: tuple[str, ...] = ()
     remarks: tuple[str, ...] = ()
 
     @property

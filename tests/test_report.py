@@ -16,6 +16,7 @@ from rich.cells import cell_len
 from pytest_llmgrind.advice import Step
 from pytest_llmgrind.board import Board, BudgetRow, ChallengeBoard, Note, Rules, StageRow
 from pytest_llmgrind.guard import ALWAYS
+from pytest_llmgrind.practice import Practice
 from pytest_llmgrind.report import json, markdown, words
 from pytest_llmgrind.report.tables import Look
 from pytest_llmgrind.report.terminal import render
@@ -512,7 +513,9 @@ def test_markdown_has_the_same_parts() -> None:
 
 def test_json_is_the_documented_layout() -> None:
     """What docs/judging.md shows is what is written."""
-    board = Board(challenges=(challenge(CAROL, budgets=(RACE,)),), not_begun=("01_mlp",))
+    now = Practice(kind="solve", tries=3, minutes=34.2, hints=2, of_hints=12)
+    mine = challenge(CAROL, budgets=(RACE,), practice=now)
+    board = Board(challenges=(mine,), not_begun=("01_mlp",), due=("02_attention",))
     page = (Path(__file__).parent.parent / "docs" / "judging.md").read_text("utf-8")
     (block,) = re.findall(r"```json\n(.*?)```", page, re.DOTALL)
     example = stdlib_json.loads(block)

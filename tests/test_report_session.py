@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from contextlib import suppress
@@ -114,8 +115,12 @@ def test_a_begun_solution_is_sent_to_the_first_broken_rule(half: Any) -> None:
     ]
 
 
-def test_a_finished_solution_is_told_so_plainly(suite: Any) -> None:
-    """All green: what passed, with the budget, its interval and the figure of an earlier run."""
+def test_a_finished_solution_is_told_so_plainly(
+    suite: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All green: what passed, with the budget, its interval and the figure of an earlier run; and
+    how the pass is rated, and when to solve it again."""
+    monkeypatch.setenv("LLMGRIND_NOW", "2026-11-27T12:00Z")
     suite.challenge(more=BUDGET)
     suite.solve()
     suite.write("conftest.py", MEASURES)
@@ -133,6 +138,7 @@ def test_a_finished_solution_is_told_so_plainly(suite: Any) -> None:
         "  sum of a list  0.50x  0.43x ±0.01      0.20x     1.00x  0.45x  ok",
         "  standing 1 reference (2 rules, 1/1 budget) · 2 you (2 rules, 1/1 budget) ·",
         "           baseline (0/1 budget)",
+        "  passed   try 1, under a minute; rated easy, again on 2026-12-05",
         "done       all green: 2 tests passed, 2 of 2 rules kept, 1 of 1 budget met",
     ]
 
@@ -240,7 +246,9 @@ def test_benchmark_compare_fail_does_not_take_the_board_with_it(
 
 def test_the_board_is_the_same_under_xdist(half: Any) -> None:
     """Reports of workers make the board that one process makes."""
-    alone, spread = half.run(), half.run("-n", "2")
+    alone = half.run()
+    shutil.rmtree(half.path / ".llmgrind")  # or the second run would be the second try
+    spread = half.run("-n", "2")
 
     assert board(spread) == board(alone)
 

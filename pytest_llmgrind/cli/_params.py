@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,6 +12,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from pytest_llmgrind import workspace
+from pytest_llmgrind.history import History, HistoryError, open_history
 from pytest_llmgrind.manifest import Manifest, ManifestError
 from pytest_llmgrind.manifest import load as load_manifest
 from pytest_llmgrind.workspace import Workspace, WorkspaceError
@@ -80,6 +83,19 @@ def manifest_of(root: Path) -> Manifest:
         return load_manifest(root)
     except ManifestError as error:
         raise NotDone(str(error)) from error
+
+
+@contextmanager
+def practised(workspace: Workspace) -> Iterator[History]:
+    """The history of a workspace; its remarks go to standard error, its mistakes end the verb."""
+    try:
+        history = open_history(workspace.root)
+    except (HistoryError, ValueError) as error:  # a ValueError is LLMGRIND_NOW's
+        raise NotDone(str(error)) from error
+    with history:
+        for remark in history.remarks:
+            click.echo(f"note  {remark}", err=True)
+        yield history
 
 
 def shown(path: Path) -> str:

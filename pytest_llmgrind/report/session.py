@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Generator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,8 +13,12 @@ import pytest
 from pytest_llmgrind import board as boards
 from pytest_llmgrind.bench_bridge import ratios_before
 from pytest_llmgrind.board import Board
+from pytest_llmgrind.candidates import directory_of
+from pytest_llmgrind.record import record
 from pytest_llmgrind.report import json, markdown
 from pytest_llmgrind.standing import Outside
+from pytest_llmgrind.verdicts import by_challenge
+from pytest_llmgrind.workspace import Workspace
 
 if TYPE_CHECKING:
     from pytest_llmgrind.grading import Grading
@@ -29,6 +34,7 @@ class Leaderboard:
         self.config = config
         self.grading = grading
         self.finished = False
+        self.began = time.monotonic()
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_terminal_summary(self, terminalreporter: Any, exitstatus: int) -> Generator[None]:
@@ -71,13 +77,23 @@ class Leaderboard:
             from pytest_llmgrind import entrants
 
             outside, remarks = entrants.grade_all(self.config, self.grading, directory, terminal)
-        return boards.build(
+        board = boards.build(
             self.grading.results,
             start=self.config.invocation_params.dir,
             before=ratios_before(self.config),
             outside=outside,
             remarks=remarks,
         )
+        return record(board, self._practised(), time.monotonic() - self.began)
+
+    def _practised(self) -> dict[str, Path]:
+        """The challenges whose solution is the workspace's own."""
+        found = {}
+        for root in by_challenge(self.grading.results):
+            own = Workspace(root.parent.parent).solutions.resolve()
+            if directory_of(self.config, root).resolve() == own:
+                found[root.name] = root
+        return found
 
     def _written(self, board: Board, exit_code: int) -> Generator[str]:
         if option := self.config.getoption("leaderboard_json"):

@@ -38,6 +38,9 @@ def render(board: Board, look: Look, *, brief: bool = False) -> str:
         console.print(_labelled("not begun", text, indent=0))
     for challenge in board.challenges:
         console.print(_next(challenge, several=len(board.challenges) > 1))
+    if board.due:
+        text = f"{words.few(board.due, NAMED)}: llmgrind today"
+        console.print(_labelled("due", text, indent=0))
     return _fitting(console.file.getvalue(), look)  # type: ignore[attr-defined]
 
 
@@ -75,6 +78,7 @@ def _challenge(board: ChallengeBoard, look: Look) -> Group:
     elif board.is_begun:
         line = " · ".join(words.standing(entry, board.budgets) for entry in board.standing)
         parts.append(_labelled("standing", line))
+    parts += [_labelled(label, text) for label, text in words.practice(board)]
     return Group(*parts)
 
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from pytest_llmgrind import plain
 from pytest_llmgrind.board import BudgetRow, ChallengeBoard, Note, Rules, StageRow
+from pytest_llmgrind.clock import span
+from pytest_llmgrind.practice import Practice
 from pytest_llmgrind.standing import Entry
 
 NONE = "–"
@@ -131,6 +133,49 @@ def done(board: ChallengeBoard) -> str:
     if board.budgets:
         parts.append(budgets(board.budgets, noun="budget"))
     return f"all green: {', '.join(parts)}"
+
+
+def practice(board: ChallengeBoard) -> Iterator[tuple[str, str]]:
+    """What the history knows of the attempt, as labelled lines; nothing of a plain first try."""
+    now = board.practice
+    if now is None:
+        return
+    if now.limit is not None:
+        yield "interview", _interview(board, now, now.limit)
+    if now.kind == "debug":
+        yield "debugging", _debugging(now)
+        for misconception in now.bugs:
+            yield "planted", misconception
+    elif now.passed:
+        yield "passed", f"{_effort(now)}; rated {now.rating}, again on {now.due}"
+    elif now.tries > 1 or now.hints or now.gave_up:
+        yield "attempt", _effort(now)
+
+
+def _effort(now: Practice) -> str:
+    hints = f", {now.hints} of {plural(now.of_hints, 'hint')}" if now.hints else ""
+    given_up = ", given up" if now.gave_up else ""
+    return f"try {now.tries}, {span(now.minutes)}{hints}{given_up}"
+
+
+def _debugging(now: Practice) -> str:
+    planted = plural(now.of_bugs, "bug")
+    if now.bugs:
+        return f"repaired: {_effort(now)}; planted were {planted}"
+    return f"{_effort(now)}; planted: {planted}"
+
+
+def _interview(board: ChallengeBoard, now: Practice, limit: float) -> str:
+    """What is left, and the pace: stages that are green beside the share of the time."""
+    green = sum(row.is_green for row in board.stages)
+    stages = f"{green} of {plural(len(board.stages), 'stage')}"
+    left = now.left or 0.0
+    if left <= 0:
+        return f"time is up ({span(limit)}): {stages}"
+    share = 1 - left / limit
+    ahead = green / len(board.stages) >= share
+    pace = "on pace" if ahead else "behind"
+    return f"{span(left)} left of {span(limit)}; {stages} in {share:.0%} of the time: {pace}"
 
 
 def few(names: Sequence[str], most: int) -> str:

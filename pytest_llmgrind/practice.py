@@ -1,0 +1,118 @@
+"""How an attempt went, and when to solve a challenge again. Knows nothing about pytest.
+
+The days between two passes are those of FSRS (the package ``fsrs``): a pass is rated, and the
+rating moves the card of the challenge.
+"""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from pytest_llmgrind.history import DEBUG, Attempt, History
+from pytest_llmgrind.manifest import Manifest
+
+PAUSE_MINUTES = 30.0
+"""Who is silent for longer is doing something else."""
+EASY_TIME, GOOD_TIME = 0.5, 1.5
+"""Shares of the challenge's own minutes."""
+EASY_TRIES, GOOD_TRIES = 3, 10
+"""Graded runs for each stage."""
+AGAIN, HARD, GOOD, EASY = 1, 2, 3, 4
+RATINGS = {AGAIN: "again", HARD: "hard", GOOD: "good", EASY: "easy"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Practice:
+    """Where an attempt stands after a run.
+
+    ``minutes`` of work, ``limit`` and ``left`` minutes of a timed interview (``left`` is below 0
+    when it is over). ``bugs`` are the misconceptions that a debugging attempt planted, told once
+    it has passed; ``of_bugs`` is how many. ``passed`` is true for the run that passed; ``rating``
+    and the day ``due`` follow from it.
+    """
+
+    kind: str
+    tries: int
+    minutes: float
+    hints: int
+    of_hints: int
+    limit: float | None = None
+    left: float | None = None
+    gave_up: bool = False
+    of_bugs: int = 0
+    bugs: tuple[str, ...] = ()
+    passed: bool = False
+    rating: str = ""
+    due: str = ""
+
+
+def minutes_spent(attempt: Attempt, until: datetime | None = None) -> float:
+    """Minutes of work: from the start over every run and hint, pauses cut to half an hour.
+
+    Ends with the pass, else with ``until``, else with the last that was heard.
+    """
+    heard = [
+        attempt.started,
+        *(run.at for run in attempt.runs),
+        *(hint.at for hint in attempt.hints),
+    ]
+    end = attempt.passed or until
+    moments = sorted(at for at in heard if end is None or at <= end)
+    moments += [end] if end else []
+    gaps = ((b - a).total_seconds() / 60 for a, b in itertools.pairwise(moments))
+    return sum(min(max(gap, 0.0), PAUSE_MINUTES) for gap in gaps)
+
+
+def tries(attempt: Attempt) -> int:
+    """Graded runs up to the pass."""
+    return sum(attempt.passed is None or run.at <= attempt.passed for run in attempt.runs)
+
+
+def rating(attempt: Attempt, manifest: Manifest) -> int:
+    """How well a challenge was known, as FSRS asks: again, hard, good or easy.
+
+    Given up is *again*. *Easy* is half of the challenge's own time or less, no hint, and at most
+    three tries a stage. *Good* is up to one and a half times that time, one hint a stage and ten
+    tries a stage. All else is *hard*.
+    """
+    if attempt.gave_up:
+        return AGAIN
+    stages = len(manifest.stages)
+    share = minutes_spent(attempt) / manifest.minutes
+    count, hints = tries(attempt), len(attempt.hints)
+    if share <= EASY_TIME and not hints and count <= EASY_TRIES * stages:
+        return EASY
+    if share <= GOOD_TIME and hints <= stages and count <= GOOD_TRIES * stages:
+        return GOOD
+    return HARD
+
+
+def review(history: History, attempt: Attempt, manifest: Manifest, at: datetime) -> datetime | None:
+    """Rate a pass and move the challenge's card; when it is due again.
+
+    A debugging attempt is none at the challenge itself: it moves no card.
+    """
+    if attempt.kind == DEBUG:
+        return None
+    import fsrs
+
+    known: Any = history.cards().get(attempt.challenge)
+    card = fsrs.Card.from_dict(known) if known else fsrs.Card(due=at)
+    mark = rating(attempt, manifest)
+    card, _ = scheduler().review_card(card, fsrs.Rating(mark), at)
+    due: datetime = card.due
+    history.set_card(attempt.challenge, dict(card.to_dict()), due=due, at=at, rating=mark)
+    return due
+
+
+def scheduler() -> Any:
+    """FSRS with its published weights, in days: an hour's challenge is not repeated in minutes.
+
+    Without its random shift of days, so that the same practice gives the same plan.
+    """
+    import fsrs
+
+    return fsrs.Scheduler(learning_steps=(), relearning_steps=(), enable_fuzzing=False)
