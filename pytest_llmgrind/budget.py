@@ -18,7 +18,7 @@ from pytest_llmgrind import plain
 from pytest_llmgrind import race as timing
 from pytest_llmgrind.collect import Stage
 from pytest_llmgrind.contenders import Contenders, Inputs, Run, Verify
-from pytest_llmgrind.estimate import MET, OVER, slope
+from pytest_llmgrind.estimate import MET, OVER
 from pytest_llmgrind.manifest import TIMED, Budget
 from pytest_llmgrind.rounds import BASELINE, CANDIDATE, Lap, Plan
 from pytest_llmgrind.seeds import generator
@@ -31,11 +31,15 @@ NOT_MEASURED = "not measured"
 
 
 class OverBudget(Failed):
-    """Right, and too slow, too big or too chatty; ``saw`` says by how much."""
+    """Right, and too slow, too big or too chatty; ``saw`` says by how much.
 
-    def __init__(self, saw: str) -> None:
+    ``figure`` stays in this process: None for what was timed, which is never twice the same.
+    """
+
+    def __init__(self, saw: str, *, figure: float | None = None) -> None:
         super().__init__(saw, pytrace=False)
         self.saw = saw
+        self.figure = figure
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,7 +93,7 @@ def scaling(request: pytest.FixtureRequest) -> Callable[..., None]:
 
         def measured() -> Measurement:
             if of == "count":
-                return _scaling_of_counts(test.budget, contenders, sizes)
+                return _exact(test.budget, contenders.exponents(sizes))
             return _timed(test.budget, contenders, timing.scaling, sizes)
 
         test.judge(contenders, measured, sizes[0])
@@ -182,7 +186,8 @@ class _Test:
             found = Measurement()
         self.request.node.stash[MEASURED] = _record(self.budget, found)
         if found.verdict == OVER:
-            raise OverBudget(_sentence(self.budget, found))
+            figure = None if found.laps else found.figures[CANDIDATE]
+            raise OverBudget(_sentence(self.budget, found), figure=figure)
 
 
 class _Measures:
@@ -236,13 +241,6 @@ def _timed(
         verdict=found.verdict,
         laps=found.laps,
     )
-
-
-def _scaling_of_counts(budget: Budget, contenders: Contenders, sizes: Sequence[int]) -> Measurement:
-    """The exponents of counts; nothing counts as one, since a logarithm needs more than 0."""
-    each = [contenders.counts(size) for size in sizes]
-    figures = {who: slope(sizes, [max(1, counts[who]) for counts in each]) for who in each[0]}
-    return _exact(budget, figures)
 
 
 def _exact(budget: Budget, figures: dict[str, Any]) -> Measurement:

@@ -19,6 +19,7 @@ from _pytest.outcomes import Failed
 
 from pytest_llmgrind import check, plain
 from pytest_llmgrind.arrays import describe
+from pytest_llmgrind.estimate import slope
 from pytest_llmgrind.rounds import CANDIDATE, Cell
 from pytest_llmgrind.solution import ChallengeBroken
 
@@ -100,6 +101,11 @@ class Contenders:
         """The whole number that ``run`` returns, of each of them."""
         numbers = {who: self.call(who, self.make(0, size)) for who in self.implementations}
         return {who: self._whole(who, numbers[who], size) for who in reversed(numbers)}
+
+    def exponents(self, sizes: Sequence[int]) -> dict[str, float]:
+        """Of the counts in the size; none counts as one, since a logarithm needs more than 0."""
+        each = [self.counts(size) for size in sizes]
+        return {who: slope(sizes, [max(1, counts[who]) for counts in each]) for who in each[0]}
 
     def _whole(self, who: str, number: Any, size: int) -> int:
         with self.blamed(who):

@@ -17,7 +17,6 @@ from _pytest._code.code import (
 from pytest_llmgrind import manifest as manifests
 from pytest_llmgrind import redact, tiers
 from pytest_llmgrind.candidates import Candidates
-from pytest_llmgrind.check import RuleBroken
 from pytest_llmgrind.collect import Stage
 from pytest_llmgrind.diagnose import Diagnosis
 from pytest_llmgrind.manifest import Manifest
@@ -106,7 +105,7 @@ class Describer:
             reason = f"Skipped: not begun: llmgrind start {manifest.id}"
             report.longrepr = (str(manifest.root), 0, reason)
         elif not self.config.getoption("show_hidden"):
-            looks_like = self._looks_like(item, error, manifest)
+            looks_like = self._looks_like(item, error, manifest, failure)
             text = redact.render(
                 failure, manifest, rule_of(item), start=self.start, looks_like=looks_like
             )
@@ -127,11 +126,17 @@ class Describer:
             reprcrash=place,
         )
 
-    def _looks_like(self, item: pytest.Item, error: BaseException, manifest: Manifest) -> str:
-        if not isinstance(error, RuleBroken) or not isinstance(item, pytest.Function):
+    def _looks_like(
+        self, item: pytest.Item, error: BaseException, manifest: Manifest, failure: Failure
+    ) -> str:
+        if failure.outcome not in ("failed", "over budget") or not isinstance(
+            item, pytest.Function
+        ):
             return ""
         try:
-            return self.diagnosis.looks_like(item, error, manifest, rule_of(item))
+            return self.diagnosis.looks_like(
+                item, error, manifest, rule_of(item), is_theirs=bool(failure.frames)
+            )
         except TimedOut:  # of a planted bug
             return ""
 

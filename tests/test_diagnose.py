@@ -73,12 +73,24 @@ def test_two_bugs_of_one_meaning_name_it(suite: Suite) -> None:
     assert said(suite) == ["looks like   the second argument was added twice"]
 
 
-def test_bugs_of_other_rules_are_not_tried(suite: Suite) -> None:
-    """A rule is diagnosed by its own bugs alone."""
+def test_a_rule_is_diagnosed_by_its_own_bugs(suite: Suite) -> None:
+    """What another rule's bug gives is no name for this rule's failure."""
     suite.challenge(bugs=TWICE.replace('rule = "R1"', 'rule = "R2"'))
     suite.solve(ADD_TWICE)
 
     assert said(suite) == []
+
+
+def test_a_bug_of_another_rule_that_gives_the_same_makes_it_uncertain(suite: Suite) -> None:
+    """Nobody knows which of the two it is; where they mean the same it does not matter."""
+    other = SAME_OTHERWISE.replace('rule = "R1"', 'rule = "R2"')
+    suite.challenge(bugs=TWICE + other)
+    suite.solve(ADD_TWICE)
+    first = said(suite)
+    suite.challenge(bugs=TWICE + other.replace("something else entirely", TWICE.split('"')[5]))
+    second = said(suite)
+
+    assert (first, second) == ([], ["looks like   the second argument was added twice"])
 
 
 def test_the_example_that_hypothesis_found_is_the_one_that_is_tried(suite: Suite) -> None:
@@ -100,12 +112,99 @@ def test_nothing_but_zeros_or_nan_is_no_evidence(suite: Suite, answer: str) -> N
     assert said(suite) == []
 
 
-def test_an_error_of_the_learners_code_is_not_diagnosed(suite: Suite) -> None:
-    """No check saw a value."""
-    suite.challenge(bugs=TWICE)
-    suite.solve("def add(a, b):\n    return 1 / 0\n\n\ndef total(xs):\n    return sum(xs)\n")
+REVERSED = """
+    [[bug]]
+    name = "column"
+    rule = "R1"
+    misconception = "one argument is taken for a column of two"
+    find = "a + b"
+    replace = "a + b.reshape(2)"
+"""
 
-    assert said(suite) == []
+
+@pytest.mark.parametrize(
+    ("line", "names"),
+    [
+        pytest.param("b.reshape((2,)) + a", True, id="the same shapes in the text"),
+        pytest.param("a + b.reshape(5)", False, id="other shapes"),
+        pytest.param("1 / 0 + a", False, id="another exception"),
+        pytest.param("a['x']", False, id="no number in the text"),
+    ],
+)
+def test_an_exception_with_the_same_numbers_in_its_text_is_evidence(
+    suite: Suite, line: str, names: bool
+) -> None:
+    """NumPy says which shapes did not fit: a planted bug that gets the same is the same."""
+    suite.challenge(bugs=REVERSED)
+    suite.solve(f"def add(a, b):\n    return {line}\n\n\ndef total(xs):\n    return sum(xs)\n")
+
+    assert said(suite) == ["looks like   one argument is taken for a column of two"] * names
+
+
+COUNTED = """
+    import numpy as np
+    from pytest_llmgrind import rule
+
+    @rule("R2")
+    def test_calls(count):
+        count(lambda impl, n: impl.total([1] * n), inputs=lambda rng: (8,))
+
+    @rule("R2")
+    def test_memory(peak):
+        peak(
+            lambda impl, n: impl.total([1] * n), inputs=lambda rng: (8,),
+            verify=lambda result, n: None,
+        )
+"""
+LIMITS = """
+    [[budget]]
+    name = "calls"
+    stage = "speed"
+    kind = "count"
+    limit = 10
+    what = "calls"
+
+    [[budget]]
+    name = "memory"
+    stage = "speed"
+    kind = "peak"
+    limit = 100_000
+    what = "memory"
+"""
+WASTEFUL = """
+    [[bug]]
+    name = "twice"
+    rule = "R2"
+    misconception = "every number is asked for twice"
+    find = "sum(xs)"
+    replace = "2 * sum(xs)"
+
+    [[bug]]
+    name = "hoarding"
+    rule = "R2"
+    misconception = "a megabyte is kept for nothing"
+    find = "sum(xs)"
+    replace = "sum(xs) + 0 * len(bytes(1_000_000))"
+"""
+
+
+@pytest.mark.parametrize(
+    ("line", "want"),
+    [
+        ("sum(xs) + len(xs)", ["looks like   every number is asked for twice"]),
+        ("sum(xs) * 3", []),
+        ("len(xs + list(bytearray(1)) * 0) * len(b'1' * 1_000_000) // 10**6", [
+            "looks like   a megabyte is kept for nothing"
+        ]),
+        ("sum(xs) + 0 * len(bytes(1_100_000))", []),
+    ],
+)  # fmt: skip
+def test_an_exact_budget_is_evidence(suite: Suite, line: str, want: list[str]) -> None:
+    """The same count, or the same peak within one in a hundred, is that of the planted bug."""
+    suite.challenge(stages={"speed": COUNTED}, more=LIMITS, bugs=WASTEFUL)
+    suite.solve(f"def add(a, b):\n    return a + b\n\n\ndef total(xs):\n    return {line}\n")
+
+    assert said(suite) == want
 
 
 def test_a_stale_bug_is_the_gates_to_name(suite: Suite) -> None:

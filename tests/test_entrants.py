@@ -45,11 +45,14 @@ def course(suite: Any) -> Any:
     return suite
 
 
+ENDS = (["next"], ["done"], ["passed"], ["attempt"])
+
+
 def standing(result: Any) -> list[str]:
-    """The table of ranks, and what follows it up to the next step."""
+    """The table of ranks, and what follows it up to the attempt or the next step."""
     lines = list(result.outlines)
     first = next(n for n, line in enumerate(lines) if line.split()[:2] == ["standing", "rules"])
-    last = next(n for n, line in enumerate(lines) if line.startswith(("next", "done")))
+    last = next(n for n, line in enumerate(lines) if line.split()[:1] in ENDS and n > first)
     return lines[first:last]
 
 

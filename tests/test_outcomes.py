@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from conftest import ID, REFERENCE, STUB, Suite
 
+from pytest_llmgrind.tiers import hardware
+
 HALF = REFERENCE.replace("return sum(xs)", 'raise NotImplementedError("01_sums, stage 2")')
 WRONG = REFERENCE.replace("a + b", "a - b")
 SKIPPED = {"skipped": 2}
+
+
+@pytest.fixture
+def no_gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A machine whose GPUs, if it has any, may not be used."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    hardware.cache_clear()
+    yield
+    hardware.cache_clear()
 
 
 class TestFresh:
@@ -145,9 +157,9 @@ class TestWords:
     """
     MIXED = HALF.replace("a + b", "a - b")
 
-    def test_in_the_line(self, suite: Suite, monkeypatch: pytest.MonkeyPatch) -> None:
+    @pytest.mark.usefixtures("no_gpu")
+    def test_in_the_line(self, suite: Suite) -> None:
         """``-v`` shows the word of each; the exit code is 1."""
-        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
         suite.challenge(stages={"pairs": self.STAGE}, top="timeout = 0.2")
         suite.solve(self.MIXED)
 
@@ -208,11 +220,9 @@ class TestWords:
 
         assert all(map(plain, suite.reports()))
 
-    def test_a_required_tier_that_is_missing_fails(
-        self, suite: Suite, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    @pytest.mark.usefixtures("no_gpu")
+    def test_a_required_tier_that_is_missing_fails(self, suite: Suite) -> None:
         """``--require-tier gpu`` makes a missing GPU a failure, said once."""
-        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
         suite.challenge(tiers={"pairs": ["gpu"], "lists": ["gpu"]})
         suite.solve()
 
