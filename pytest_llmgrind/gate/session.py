@@ -24,6 +24,7 @@ from pytest_llmgrind import manifest as manifests
 from pytest_llmgrind import solution as solutions
 from pytest_llmgrind.collect import BrokenManifest, Stage
 from pytest_llmgrind.diagnose import Diagnosis
+from pytest_llmgrind.grading import is_timed
 from pytest_llmgrind.manifest import TIERS, Manifest
 from pytest_llmgrind.tiers import KIT_MODULES, WithoutKit, missing_kit
 
@@ -38,7 +39,7 @@ class Recorder:
 
     def __init__(self, send: Send, request: dict[str, Any]) -> None:
         self.send, self.rule, self.limit_s = send, request["rule"], request["limit_s"]
-        self.alone = request["alone"]
+        self.alone, self.timed = request["alone"], not request["diagnose"]
         self.bytecode = f"{request['scratch']}/bytecode"
         self.result: dict[str, Any] = {}
 
@@ -70,6 +71,8 @@ class Recorder:
         items[:] = [item for item in items if isinstance(item, pytest.Function | WithoutKit)]
         if self.rule:
             items[:] = [item for item in items if self.rule in _rules(item)]
+        if not self.timed:
+            items[:] = [item for item in items if not is_timed(item)]
         for item in items:
             if self.limit_s is not None:
                 item.add_marker(pytest.mark.timeout(self.limit_s))
@@ -112,6 +115,13 @@ def _cpu_s() -> float:
     return time.process_time() + times.children_user + times.children_system
 
 
+def _silent(*_: Any, **__: Any) -> str:
+    return ""
+
+
+LOOKS_LIKE = Diagnosis.looks_like
+
+
 def run_tests(request: dict[str, Any], send: Send) -> None:
     """Grade ``request["solutions"]`` by the tests of one challenge, or of one of its rules."""
     args = [request["root"], "--solutions", request["solutions"], "--slow", "--noconftest"]
@@ -124,6 +134,8 @@ def run_tests(request: dict[str, Any], send: Send) -> None:
     args += ["-x"] if request["rule"] else []
     _import_kits(manifests.load(Path(request["root"])))
     _functions.cache_clear()
+    # Other bugs are no business of the gate's: they may hang, or end the process.
+    Diagnosis.looks_like = LOOKS_LIKE if request["diagnose"] else _silent  # type: ignore[method-assign]
     code = pytest.main(args, plugins=[Recorder(send, request)])
     if code in (pytest.ExitCode.USAGE_ERROR, pytest.ExitCode.INTERNAL_ERROR):
         text = f"pytest ended with {pytest.ExitCode(code).name}"
@@ -247,8 +259,6 @@ def main() -> None:
     """Answer requests until the gate closes the pipe."""
     requests, events = _channels()
     sys.dont_write_bytecode = True
-    # Other bugs of a rule are no business of this one: they may hang, or end the process.
-    Diagnosis.looks_like = lambda *_: ""  # type: ignore[method-assign]
 
     def send(event: dict[str, Any]) -> None:
         events.write(json.dumps(event) + "\n")

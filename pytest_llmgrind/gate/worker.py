@@ -115,12 +115,15 @@ class Worker:
         measured: bool = False,
         alone: bool = True,
         limit_s: float | None = None,
+        diagnose: bool = False,
     ) -> Run:
         """Run all tests, or up to the first failure of those of one rule.
 
-        ``alone``: while a test is timed, no test of another worker runs.
+        ``alone``: while a test is timed, no test of another worker runs. ``diagnose``: failures
+        are told what they look like, and nothing is timed.
         """
         options = {"rule": rule, "measured": measured, "alone": alone, "limit_s": limit_s}
+        options |= {"diagnose": diagnose}
         return self._ask({"kind": "tests", "solutions": str(solutions), **options})
 
     def examples(self) -> Run:
