@@ -68,7 +68,8 @@ def rope(
     x: (..., T, D). positions: an array that broadcasts to x.shape[:-1], such as (T,) for all
     rows alike or (B, 1, T) for x of shape (B, H, T, D). rotary_dim: R, how many leading numbers
     of each vector are rotated, even; None means D. sincos: what computes sines and cosines; it
-    takes a float64 array of angles p·θ and returns two arrays of its shape, sines first.
+    takes a float64 array of angles p·θ and returns two arrays of its shape, sines first, which
+    stay as they are.
     Returns: (..., T, D), dtype of x.
     Raises: ValueError naming x (rotary_dim is None and D is odd), rotary_dim (odd, below 2 or
     above D), positions (do not broadcast), or layout.
@@ -96,7 +97,7 @@ def attention_scores(
     q: (..., T, D), k: (..., S, D), not yet rotated, with the same leading axes; the positions
     broadcast as in rope.
     Returns: (..., T, S), the dot products divided by √D.
-    Raises: as rope.
+    Raises: ValueError as rope does; for q, k and their positions rope's own names will do.
 
     >>> q, k = np.array([[2.0, 0.0]]), np.array([[1.0, 0.0]])
     >>> attention_scores(q, k, np.array([7]), np.array([7])).round(4).tolist()
@@ -122,7 +123,7 @@ def attend(
     q: (..., T, D), k: (..., S, D), v: (..., S, D_v), S at least 1, D_v any width.
     Returns: (..., T, D_v), each row the mean of the values weighted by the softmax of its scores,
     which may be of any size.
-    Raises: as rope.
+    Raises: as attention_scores.
 
     >>> q, k, v = np.array([[2.0, 0.0]]), np.array([[1.0, 0.0]]), np.array([[5.0]])
     >>> attend(q, k, v, np.array([7]), np.array([3])).tolist()

@@ -1,12 +1,14 @@
 """Stage 2: any positions, part of a head, each angle once."""
 
+import math
+
 import numpy as np
 
 from pytest_llmgrind import check, given, rule, st
 
 LAYOUTS = st.sampled_from(["half", "interleaved"])
 SEEDS = st.integers(0, 999)
-BASES = st.sampled_from([10_000.0, 500_000.0, 10.0])
+BASES = st.sampled_from([10_000.0, 500_000.0, 12.75])
 
 
 def draw(seed, *shape, dtype=np.float64):
@@ -35,6 +37,20 @@ def test_each_vector_turns_to_its_own_position(
         n=60,
         given=f"positions {positions.tolist()}, D=6, {layout}, base={base:g}, seed {seed}",
     )
+
+
+@rule("R11")
+@given(layout=LAYOUTS, seed=SEEDS, base=BASES)
+def test_positions_are_read_at_every_call(solution, reference, layout, seed, base):
+    x, positions = draw(seed, 3, 6), np.array([0.0, 4.0, 9.5])
+    solution.rope(x, positions, layout=layout, base=10_000.0)
+    positions += 1.0  # one array all the time, as a loop that decodes has it
+
+    saw = solution.rope(x, positions, layout=layout, base=base)
+
+    want = reference.rope(x, positions, layout=layout, base=base)
+    told = f"second call, positions [0, 4, 9.5] raised in place by 1, {layout}, base={base:g}"
+    check.close(saw, want, what="result", n=44, given=told)
 
 
 @rule("R11")
@@ -74,10 +90,23 @@ def test_positions_broadcast_against_the_vectors(solution, reference, shape, see
     )
 
 
+@rule("R12")
+@given(T=st.integers(1, 3), heads=st.integers(1, 3), seed=SEEDS, layout=LAYOUTS)
+def test_rows_have_positions_of_their_own(solution, reference, T, heads, seed, layout):
+    x = draw(seed, 3, heads, T, 8)  # T = 1 is a step of decoding: one new token a row
+    positions = np.random.default_rng(seed).integers(0, 50, size=(3, 1, T))
+
+    saw = solution.rope(x, positions, layout=layout)
+
+    want = reference.rope(x, np.broadcast_to(positions, x.shape[:-1]), layout=layout)
+    told = f"x of shape {x.shape}, positions of shape {positions.shape}, {layout}, seed {seed}"
+    check.close(saw, want, what="result", n=100, given=told)
+
+
 @rule("R13")
-@given(quarter=st.integers(1, 3), seed=SEEDS, layout=LAYOUTS)
-def test_part_of_a_head_is_a_vector_of_its_own(solution, reference, quarter, seed, layout):
-    R, D = 2 * quarter, 2 * quarter + 3  # an odd rest: only the rotated part has to be even
+@given(quarter=st.integers(1, 3), rest=st.integers(1, 8), seed=SEEDS, layout=LAYOUTS)
+def test_part_of_a_head_is_a_vector_of_its_own(solution, reference, quarter, rest, seed, layout):
+    R, D = 2 * quarter, 2 * quarter + rest  # only the rotated part has to be even
     x, positions = draw(seed, 5, D), np.arange(5) + 7
 
     saw = solution.rope(x, positions, rotary_dim=R, layout=layout)
@@ -86,8 +115,8 @@ def test_part_of_a_head_is_a_vector_of_its_own(solution, reference, quarter, see
     check.array(saw, shape=x.shape, dtype=x.dtype, what="result", given=told)
     want = reference.rope(x[..., :R].copy(), positions, layout=layout)
     check.close(np.ascontiguousarray(saw[..., :R]), want, what="rotated part", n=24, given=told)
-    rest = np.ascontiguousarray(saw[..., R:])
-    check.equal(rest, x[..., R:].copy(), what="rest", given=told, moved=True)
+    kept = np.ascontiguousarray(saw[..., R:])
+    check.equal(kept, x[..., R:].copy(), what="rest", given=told, moved=True)
 
 
 @rule("R13")
@@ -104,17 +133,43 @@ def test_a_whole_head_is_the_default(solution, reference, dtype, layout):
 
 
 @rule("R14")
-@given(layout=LAYOUTS, seed=SEEDS)
-def test_sines_come_from_the_function_that_was_passed_in(solution, reference, layout, seed):
+@given(layout=LAYOUTS, rotary_dim=st.sampled_from([None, 4]), seed=SEEDS)
+def test_sines_come_from_the_function_that_was_passed_in(
+    solution, reference, layout, rotary_dim, seed
+):
     x, positions = draw(seed, 3, 8), np.array([2, 5, 11])
+    options = {"layout": layout, "rotary_dim": rotary_dim}
 
     def other(angles):
         return np.sin(angles / 2), np.cos(angles / 2)
 
-    saw = solution.rope(x, positions, layout=layout, sincos=other)
+    saw = solution.rope(x, positions, sincos=other, **options)
+    after = solution.rope(x, positions, **options)
 
-    want = reference.rope(x, positions / 2, layout=layout)
-    check.close(saw, want, what="result", n=24, given=f"a sincos that halves its angles, {layout}")
+    told = f"rotary_dim={rotary_dim}, {layout}"
+    want = reference.rope(x, positions / 2, **options)
+    check.close(saw, want, what="result", n=24, given=f"a sincos that halves its angles, {told}")
+    want = reference.rope(x, positions, **options)
+    check.close(
+        after, want, what="result", n=24, given=f"the given sincos, after another one, {told}"
+    )
+
+
+@rule("R14")
+@given(layout=LAYOUTS, dtype=st.sampled_from([np.float32, np.float64]), seed=SEEDS)
+def test_what_sincos_returned_is_not_written_to(solution, layout, dtype, seed):
+    table = []
+
+    def looking_up(angles):
+        parts = np.sin(angles).astype(dtype), np.cos(angles).astype(dtype)
+        table.extend((part, part.copy()) for part in parts)
+        return parts
+
+    solution.rope(draw(seed, 3, 8, dtype=dtype), np.arange(3), layout=layout, sincos=looking_up)
+
+    told = f"a sincos that keeps what it returned, {np.dtype(dtype)}, {layout}"
+    for part, before in table:
+        check.equal(part, before, what="what sincos returned", given=told, moved=True)
 
 
 @rule("R14")
@@ -173,15 +228,36 @@ def test_batches_keep_their_shape_and_dtype(solution, shape, dtype, layout):
 
 
 @rule("R9")
-@given(seed=SEEDS, layout=LAYOUTS, rotary_dim=st.sampled_from([None, 4]))
-def test_vectors_and_positions_are_not_modified(solution, seed, layout, rotary_dim):
-    x, positions = draw(seed, 3, 8), np.array([4, 0, 2])
-    told = f"x of shape (3, 8), rotary_dim={rotary_dim}, {layout}"
+@given(
+    seed=SEEDS,
+    layout=LAYOUTS,
+    rotary_dim=st.sampled_from([None, 4]),
+    at=st.sampled_from([[4, 0, 2], [0, 0, 0], [4.0, 0.5, 2.0]]),
+    dtype=st.sampled_from([np.float32, np.float64]),
+)
+def test_vectors_and_positions_are_not_modified(solution, seed, layout, rotary_dim, at, dtype):
+    x, positions = draw(seed, 3, 8, dtype=dtype), np.array(at)
+    told = f"x (3, 8) of {np.dtype(dtype)}, positions {at}, rotary_dim={rotary_dim}, {layout}"
 
     with check.unchanged(given=told, x=x, positions=positions):
         saw = solution.rope(x, positions, layout=layout, rotary_dim=rotary_dim)
         check.array(saw, shape=x.shape, dtype=x.dtype, what="result", given=told)
-        saw += 1.0
+
+    check.fresh(saw, what="result", given=told, x=x)
+
+
+@rule("R9")
+@given(seed=SEEDS, layout=LAYOUTS, rotary_dim=st.sampled_from([None, 4]))
+def test_a_result_of_rope_survives_the_next_call(solution, seed, layout, rotary_dim):
+    x, other = draw(seed, 2, 3, 8)
+    told = f"two calls with x of shape (3, 8), rotary_dim={rotary_dim}, {layout}"
+    first = solution.rope(x, np.arange(3), layout=layout, rotary_dim=rotary_dim)
+    check.array(first, shape=x.shape, dtype=x.dtype, what="result", given=told)
+    want = first.copy()
+
+    solution.rope(other, np.arange(3) + 4, layout=layout, rotary_dim=rotary_dim)
+
+    check.equal(first, want, what="the first result", given=told, moved=True)
 
 
 @rule("R9")
@@ -214,19 +290,72 @@ def test_a_part_that_does_not_fit_the_head_is_refused(solution, rotary_dim):
 
 
 @rule("R10")
-@given(shape=st.sampled_from([(3,), (2, 3), (1, 4), (4, 1, 1)]))
-def test_positions_that_do_not_broadcast_are_refused(solution, shape):
-    positions = np.zeros(shape, np.int64)
+@given(
+    shapes=st.sampled_from(
+        [
+            ((4, 8), (3,)),
+            ((4, 8), (2, 3)),
+            ((2, 8), (1, 4)),
+            ((4, 8), (4, 1, 1)),
+            ((4, 8), (1, 1, 4)),  # fits, but for its axes
+            ((1, 8), (3,)),  # would make three vectors of one
+            ((2, 3, 4, 8), (2, 4)),  # rows have to be (2, 1, 4)
+        ]
+    )
+)
+def test_positions_that_do_not_broadcast_are_refused(solution, shapes):
+    x, positions = shapes
 
     check.raises(
         ValueError,
         solution.rope,
-        np.ones((4, 8)) if shape != (1, 4) else np.ones((2, 8)),
-        positions,
+        np.ones(x),
+        np.zeros(positions, np.int64),
         names="positions",
         what="rope",
-        given=f"positions of shape {shape}",
+        given=f"x of shape {x}, positions of shape {positions}",
     )
+
+
+@rule("R10")
+def test_rope_refuses_unknown_layouts_and_odd_heads(solution):
+    for shape, layout, wrong in (
+        ((2, 5), "half", "x"),
+        ((2, 7), "interleaved", "x"),
+        ((2, 4), "neox", "layout"),
+        ((2, 4), "INTERLEAVED", "layout"),
+    ):
+        check.raises(
+            ValueError,
+            solution.rope,
+            np.ones(shape),
+            np.arange(2),
+            layout=layout,
+            names=wrong,
+            what="rope",
+            given=f"x of shape {shape}, layout={layout!r}",
+        )
+
+
+@rule("R15")
+@given(
+    shape=st.sampled_from([(3,), (1,), (), (2, 1, 3), (2, 1, 1), (4, 3)]),
+    rotary_dim=st.sampled_from([None, 4]),
+    layout=LAYOUTS,
+)
+def test_heads_share_the_angles_of_their_position(solution, shape, rotary_dim, layout):
+    taken = []
+
+    def counting(angles):
+        taken.append(int(np.size(angles)))
+        return np.sin(angles), np.cos(angles)
+
+    x, positions = draw(1, 2, 4, 3, 8), np.arange(math.prod(shape)).reshape(shape)
+    solution.rope(x, positions, rotary_dim=rotary_dim, layout=layout, sincos=counting)
+
+    told = f"x of shape {x.shape}, positions of shape {shape}, rotary_dim={rotary_dim}, {layout}"
+    most = (rotary_dim or 8) * math.prod(shape)
+    check.that(sum(taken) <= most, saw=f"sincos was handed {sum(taken)} angles", given=told)
 
 
 @rule("R15")
@@ -248,7 +377,7 @@ def test_each_angle_is_evaluated_once(count):
 def test_arrays_beat_a_loop_over_vectors(race, reference):
     def inputs(rng):
         start = int(rng.integers(0, 500))
-        return rng.normal(size=(2, 8, 64, 64)).astype(np.float32), np.arange(start, start + 64)
+        return rng.normal(size=(2, 8, 64, 16)).astype(np.float32), np.arange(start, start + 64)
 
     def verify(result, x, positions):
         check.close(result, reference.rope(x, positions), what="result", n=8, given="a timed call")

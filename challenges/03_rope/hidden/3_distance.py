@@ -8,7 +8,7 @@ from pytest_llmgrind import check, given, rule, st
 
 LAYOUTS = st.sampled_from(["half", "interleaved"])
 SEEDS = st.integers(0, 999)
-BASES = st.sampled_from([10_000.0, 500_000.0, 10.0])
+BASES = st.sampled_from([10_000.0, 500_000.0, 12.75])
 
 
 def draw(seed, *shapes, dtype=np.float64):
@@ -27,16 +27,19 @@ def chosen(layout, base, part):
 @given(
     T=st.integers(1, 4),
     S=st.integers(1, 5),
-    D=st.sampled_from([4, 8, 10]),
+    D=st.sampled_from([4, 7, 8, 10]),
+    start=st.integers(0, 6),
     part=st.booleans(),
     layout=LAYOUTS,
     base=BASES,
     seed=SEEDS,
 )
-def test_scores_are_scaled_dot_products(solution, reference, T, S, D, part, layout, base, seed):
+def test_scores_are_scaled_dot_products(
+    solution, reference, T, S, D, start, part, layout, base, seed
+):
     q, k = draw(seed, (T, D), (S, D))
-    at_q, at_k = np.arange(T) + 3, np.arange(S) * 2 + 1
-    options = chosen(layout, base, part)
+    at_q, at_k = np.arange(T) + 3, np.arange(S) * 2 + start  # keys stand before and after
+    options = chosen(layout, base, part or D % 2 == 1)  # an odd head can be rotated in part
 
     saw = solution.attention_scores(q, k, at_q, at_k, **options)
 
@@ -47,16 +50,27 @@ def test_scores_are_scaled_dot_products(solution, reference, T, S, D, part, layo
         want,
         what="scores",
         n=8 * D,
-        given=f"T={T}, S={S}, D={D}, options {options}, seed {seed}",
+        given=f"T={T} from 3, S={S} from {start}, D={D}, options {options}, seed {seed}",
     )
 
 
 @rule("R17")
-@given(layout=LAYOUTS, dtype=st.sampled_from([np.float32, np.float64]), seed=SEEDS)
-def test_every_head_has_scores_of_its_own(solution, reference, layout, dtype, seed):
-    q, k = draw(seed, (2, 3, 4, 8), (2, 3, 5, 8), dtype=dtype)
-    at_q = np.array([4, 9])[:, None, None] + np.arange(4)  # (2, 1, 4): rows start elsewhere
-    at_k = np.arange(5)
+@given(
+    T=st.sampled_from([1, 4]),
+    layout=LAYOUTS,
+    dtype=st.sampled_from([np.float32, np.float64]),
+    whole=st.sampled_from([np.int64, np.uint8]),
+    seed=SEEDS,
+)
+def test_every_row_and_head_has_scores_of_its_own(
+    solution, reference, T, layout, dtype, whole, seed
+):
+    q, k = draw(seed, (2, 3, T, 8), (2, 3, 5, 8), dtype=dtype)
+    # (2, 1, T) and (2, 1, 5): rows start elsewhere, and some keys stand after the queries
+    at_q, at_k = (
+        (np.array(starts)[:, None, None] + np.arange(length)).astype(whole)
+        for starts, length in (([4, 9], T), ([6, 0], 5))
+    )
 
     saw = solution.attention_scores(q, k, at_q, at_k, layout=layout)
 
@@ -66,8 +80,28 @@ def test_every_head_has_scores_of_its_own(solution, reference, layout, dtype, se
         want,
         what="scores",
         n=40,
-        given=f"2 rows, 3 heads, T=4, S=5, D=8, {np.dtype(dtype)}, {layout}",
+        given=f"2 rows, 3 heads, T={T} from 4 and 9, S=5 from 6 and 0, D=8, "
+        f"{np.dtype(dtype)}, positions of dtype {np.dtype(whole)}, {layout}, seed {seed}",
     )
+
+
+@rule("R7")
+@given(layout=LAYOUTS, dtype=st.sampled_from([np.float32, np.float64]), seed=SEEDS)
+def test_far_apart_is_as_accurate_as_near(solution, reference, layout, dtype, seed):
+    q, k = draw(seed, (2, 8), (3, 8), dtype=dtype)
+    at_q, at_k = np.array([999_999.7, 131_071.3]), np.array([0, 70_001, 1_000_000])
+    steps = 40 if dtype is np.float32 else 4_000_000
+
+    saw = solution.attention_scores(q, k, at_q, at_k, layout=layout)
+    moved = solution.shift(k, -999_999.7, layout=layout)
+
+    wide = [x.astype(np.float64) for x in (q, k)]
+    told = f"{np.dtype(dtype)}, D=8, {layout}, seed {seed}"
+    want = reference.attention_scores(*wide, at_q, at_k, layout=layout).astype(dtype)
+    positions = f"positions {at_q.tolist()} and {at_k.tolist()}"
+    check.close(saw, want, what="scores", n=steps, given=f"{positions}, {told}")
+    want = reference.shift(wide[1], -999_999.7, layout=layout).astype(dtype)
+    check.close(moved, want, what="shifted keys", n=steps, given=f"delta=-999,999.7, {told}")
 
 
 @rule("R18")
@@ -116,7 +150,7 @@ def test_equal_pairs_at_equal_distances_have_equal_scores(solution, distance, la
 @given(
     T=st.integers(1, 4),
     S=st.integers(1, 6),
-    D_v=st.integers(1, 9),
+    D_v=st.sampled_from([1, 2, 5, 8, 9, 19]),
     start=st.integers(0, 8),
     part=st.booleans(),
     layout=LAYOUTS,
@@ -140,6 +174,22 @@ def test_values_are_weighed_by_the_softmax_of_scores(
         n=100,
         given=f"T={T} from {start}, S={S} from 0, D=8, D_v={D_v}, options {options}, seed {seed}",
     )
+
+
+@rule("R19")
+@given(T=st.sampled_from([1, 3]), layout=LAYOUTS, seed=SEEDS)
+def test_rows_attend_from_positions_of_their_own(solution, reference, T, layout, seed):
+    q, k, v = draw(seed, (2, 3, T, 8), (2, 3, 4, 8), (2, 3, 4, 5))
+    at_q, at_k = (
+        np.array(starts)[:, None, None] + np.arange(length)
+        for starts, length in (([4, 9], T), ([0, 6], 4))
+    )
+
+    saw = solution.attend(q, k, v, at_q, at_k, layout=layout)
+
+    want = reference.attend(q, k, v, at_q, at_k, layout=layout)
+    told = f"2 rows, 3 heads, T={T} from 4 and 9, S=4 from 0 and 6, D=8, {layout}, seed {seed}"
+    check.close(saw, want, what="output", n=100, given=told)
 
 
 @rule("R20")
@@ -204,32 +254,110 @@ def test_rotated_keys_move_to_new_positions(solution, reference, delta, part, la
 
 
 @rule("R19")
-@given(size=st.sampled_from([100.0, 1_000.0]), layout=LAYOUTS, seed=SEEDS)
-def test_large_scores_have_a_softmax_too(solution, reference, size, layout, seed):
-    q, k, v = draw(seed, (2, 3, 8), (2, 5, 8), (2, 5, 4))
+@given(
+    size=st.sampled_from([100.0, 1_000.0]),
+    dtype=st.sampled_from([np.float32, np.float64]),
+    layout=LAYOUTS,
+    seed=SEEDS,
+)
+def test_large_scores_have_a_softmax_too(solution, reference, size, dtype, layout, seed):
+    q, k, v = draw(seed, (2, 3, 8), (2, 5, 8), (2, 5, 4), dtype=dtype)
     at_q, at_k = np.arange(3) + 5, np.arange(5)
+    q *= dtype(size)
 
     with np.errstate(all="ignore"):
-        saw = solution.attend(size * q, k, v, at_q, at_k, layout=layout)
+        saw = solution.attend(q, k, v, at_q, at_k, layout=layout)
 
-    want = reference.attend(size * q, k, v, at_q, at_k, layout=layout)
-    told = f"queries {size:g} times as large, T=3, S=5, D=8, {layout}, seed {seed}"
-    check.close(saw, want, what="output", n=100 * int(size), given=told)
+    want = reference.attend(q, k, v, at_q, at_k, layout=layout)
+    told = f"queries {size:g} times as large, T=3, S=5, D=8, {np.dtype(dtype)}, {layout}"
+    check.close(saw, want, what="output", n=100 * int(size), given=f"{told}, seed {seed}")
+
+
+@rule("R19")
+@given(
+    score=st.sampled_from([-2_000.0, -95.0, 95.0, 2_000.0]),
+    dtype=st.sampled_from([np.float32, np.float64]),
+    layout=LAYOUTS,
+)
+def test_equal_scores_weigh_equally_whatever_they_are(solution, score, dtype, layout):
+    q, k = (np.full((2, 4), size, dtype) for size in (score / 2, 1.0))
+    v = np.array([[1.0, 5.0], [3.0, -1.0]], dtype)
+    at = np.full(2, 3)  # nothing is turned against anything: every score is 4 · score/2 / √4
+
+    with np.errstate(all="ignore"):
+        saw = solution.attend(q, k, v, at, at, layout=layout)
+
+    want = np.array([[2.0, 2.0]] * 2, dtype)
+    told = f"all scores about {score:g}, T=S=2, D=4, {np.dtype(dtype)}, {layout}"
+    check.close(saw, want, what="output", n=8 * int(abs(score)), given=told)
 
 
 @rule("R9")
-@given(layout=LAYOUTS, delta=st.sampled_from([0, 4]), seed=SEEDS)
-def test_attention_leaves_its_arguments_alone(solution, layout, delta, seed):
-    q, k, v = draw(seed, (3, 8), (5, 8), (5, 8))
-    at_q, at_k = np.arange(3) + 5, np.arange(5)
-    told = f"T=3, S=5, D=8, delta={delta}, {layout}"
+@given(
+    layout=LAYOUTS,
+    delta=st.sampled_from([0, 4]),
+    dtype=st.sampled_from([np.float32, np.float64]),
+    at=st.sampled_from([np.int64, np.float64]),
+    seed=SEEDS,
+)
+def test_attention_leaves_its_arguments_alone(solution, layout, delta, dtype, at, seed):
+    q, k, v = draw(seed, (3, 8), (5, 8), (5, 8), dtype=dtype)
+    at_q, at_k = (np.arange(3) + 5).astype(at), np.arange(5).astype(at)
+    told = (
+        f"T=3, S=5, D=8, {np.dtype(dtype)}, positions of dtype {np.dtype(at)}, delta={delta}, "
+        f"{layout}"
+    )
 
     with check.unchanged(given=told, q=q, k=k, v=v, q_positions=at_q, k_positions=at_k):
         solution.attend(q, k, v, at_q, at_k, layout=layout)
         solution.attention_scores(q, k, at_q, at_k, layout=layout)
         moved = solution.shift(k, delta, layout=layout)
         check.array(moved, shape=k.shape, dtype=k.dtype, what="shifted keys", given=told)
-        moved += 1.0
+
+    check.fresh(moved, what="shifted keys", given=told, k=k)
+
+
+@rule("R10")
+@given(
+    wrong=st.sampled_from(
+        [{"layout": "neox"}, {"layout": "Half"}] + [{"rotary_dim": R} for R in (0, 3, 10)]
+    )
+)
+def test_attention_refuses_what_rope_refuses(solution, wrong):
+    q, k, at = np.ones((2, 8)), np.ones((3, 8)), (np.arange(2), np.arange(3))
+    calls = {
+        "attention_scores": (q, k, *at),
+        "attend": (q, k, k, *at),
+        "shift": (k, 5),
+    }
+    (names,) = wrong
+
+    for what, arguments in calls.items():
+        check.raises(
+            ValueError,
+            getattr(solution, what),
+            *arguments,
+            **wrong,
+            names=names,
+            what=what,
+            given=f"{names}={wrong[names]!r}, D=8",
+        )
+
+
+@rule("R10")
+@given(part=st.booleans())
+def test_positions_and_odd_heads_that_do_not_fit_are_refused(solution, part):
+    D, T = (8, 3) if part else (5, 2)
+    q, k, at_q, at_k = np.ones((2, D)), np.ones((2, D)), np.arange(T), np.arange(2)
+    told = f"T=S=2, D={D}, q_positions of shape ({T},)"
+
+    for what, arguments in (
+        ("attention_scores", (q, k, at_q, at_k)),
+        ("attend", (q, k, k, at_q, at_k)),
+        ("shift", (np.ones((2, 5)), 3)),
+    ):
+        given = "keys of width 5" if what == "shift" else told
+        check.raises(ValueError, getattr(solution, what), *arguments, what=what, given=given)
 
 
 @rule("R8")
