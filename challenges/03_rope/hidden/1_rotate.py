@@ -139,7 +139,7 @@ def test_two_turns_are_one_turn_by_their_sum(solution, p, q, seed, layout):
 
 @rule("R7")
 @given(
-    position=st.sampled_from([4_099, 65_537, 100_003.3, 999_983, 999_999.7, -999_999.7]),
+    position=st.sampled_from([100_003, 262_147.3, 999_983, 999_999.7, -999_999.7]),
     dtype=st.sampled_from([np.float32, np.float64]),
     seed=SEEDS,
     layout=LAYOUTS,
