@@ -186,7 +186,7 @@ class KVCache:
 
     @property
     def lengths(self) -> np.ndarray:
-        """Tokens that each row holds: (B,) int64.
+        """Tokens that each row holds: (B,) int64. Later calls do not change what was returned.
 
         >>> params = init_params(np.random.default_rng(0))
         >>> cache = KVCache(params, batch=1, capacity=4)

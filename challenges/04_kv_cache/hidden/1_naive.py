@@ -98,6 +98,17 @@ def test_each_new_token_has_the_largest_logit(solution, reference, size, B, T, n
     check.equal(saw, want, what="tokens", given=f"{words} as {dtype}, {new} new tokens")
 
 
+@rule("R4")
+@given(max_examples=5, B=st.integers(1, 2), T=TOKENS, seed=SEEDS)
+def test_of_equal_logits_the_lowest_id_wins(solution, reference, B, T, seed):
+    params, ids, words = make(reference, seed, {}, (B, T))
+    params["head"] = 0 * params["head"]
+
+    saw = solution.generate_naive(params, ids, 3)
+
+    check.equal(saw, np.zeros((B, 3), np.int64), what="tokens", given=f"{words}, head all 0")
+
+
 @rule("R5")
 def test_computing_from_scratch_changes_no_argument(solution, reference):
     params, ids, words = make(reference, 5, {}, (2, 6))

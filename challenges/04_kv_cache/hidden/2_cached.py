@@ -52,12 +52,52 @@ def test_every_step_gives_the_logits_of_forward(solution, reference, size, B, pr
 
     if prompt:
         solution.prefill(params, ids[:, :prompt], cache)
-    saw = [solution.decode(params, ids[:, t], cache) for t in range(prompt, prompt + new)]
-
-    # Compared when all steps are done: logits that were returned stay as they were.
-    for step, logits in enumerate(saw):
+    for step in range(new):
+        saw = solution.decode(params, ids[:, prompt + step], cache)
         how = f"{words}, {prompt} of them by prefill, decode number {step + 1} of {new}"
-        check.close(logits, want[:, prompt + step], what="logits", given=how, n=N)
+        check.close(saw, want[:, prompt + step], what="logits", given=how, n=N)
+
+
+@rule("R3")
+@given(max_examples=20, size=SIZES, prompt=FEW, piece=FEW, seed=SEEDS)
+def test_large_scores_do_not_overflow_with_a_cache(solution, reference, size, prompt, piece, seed):
+    T = prompt + 1 + piece
+    params, ids, words = make(reference, seed, size, (2, T))
+    for layer in params["layers"]:
+        layer["wq"] = layer["wq"] * 4000.0
+    want = reference.forward(params, ids)
+    cache = solution.KVCache(params, batch=2, capacity=T)
+
+    saw = {
+        prompt - 1: solution.prefill(params, ids[:, :prompt], cache),
+        prompt: solution.decode(params, ids[:, prompt], cache),
+        T - 1: solution.prefill(params, ids[:, prompt + 1 :], cache),
+    }
+
+    words += f", every wq times 4000, prefill of {prompt}, decode, prefill of {piece}"
+    for at, logits in saw.items():
+        what = f"logits at position {at}"
+        check.close(logits, want[:, at], what=what, given=words, n=N, scale=1e4)
+
+
+@rule("R5")
+@given(max_examples=10, prompt=FEW, new=st.integers(1, 3), seed=SEEDS)
+def test_what_was_returned_stays_as_it_was(solution, reference, prompt, new, seed):
+    params, ids, words = make(reference, seed, {}, (2, prompt + new))
+    want = reference.forward(params, ids)
+    cache = solution.KVCache(params, batch=2, capacity=prompt + new)
+
+    logits = [solution.prefill(params, ids[:, :prompt], cache)]
+    held = [cache.lengths]
+    for t in range(prompt, prompt + new):
+        logits.append(solution.decode(params, ids[:, t], cache))
+        held.append(cache.lengths)
+
+    words += f", {prompt} of them by prefill, {new} times decode, looked at when all is done"
+    for call, (now, count) in enumerate(zip(logits, held, strict=True)):
+        at = prompt - 1 + call
+        check.equal(count, np.full(2, at + 1), what=f"cache.lengths after call {call}", given=words)
+        check.close(now, want[:, at], what=f"logits of call {call}", given=words, n=N)
 
 
 @rule("R8")
@@ -93,18 +133,19 @@ def test_a_fork_and_its_origin_go_their_own_ways(solution, reference, size, prom
 
     for t in range(prompt, prompt + new):
         for row, (name, cache) in enumerate(caches.items()):
-            saw = solution.decode(params, ids[row : row + 1, t], cache)
             how = f"{words}, one cache for each row, forked after {prompt}; {name} at position {t}"
+            check.equal(cache.lengths, np.array([t]), what="lengths", given=how)
+            saw = solution.decode(params, ids[row : row + 1, t], cache)
             check.close(saw, want[row : row + 1, t], what="logits", given=how, n=N)
 
 
 @rule("R9")
-@given(size=SIZES, seed=SEEDS)
-def test_two_caches_in_use_at_once_do_not_meet(solution, reference, size, seed):
-    params, ids, words = make(reference, seed, size, (3, 6))
+@given(max_examples=20, size=SIZES, seed=SEEDS)
+def test_caches_in_use_at_once_do_not_meet(solution, reference, size, seed):
+    params, ids, words = make(reference, seed, size, (5, 6))
     want = reference.forward(params, ids)
-    parts = [slice(0, 2), slice(2, 3)]
-    caches = [solution.KVCache(params, batch=n, capacity=c) for n, c in ((2, 6), (1, 9))]
+    parts = [slice(0, 2), slice(2, 4), slice(4, 5)]  # two caches of one size, and another
+    caches = [solution.KVCache(params, batch=n, capacity=c) for n, c in ((2, 6), (2, 6), (1, 9))]
 
     for part, cache in zip(parts, caches, strict=True):
         solution.prefill(params, ids[part, :4], cache)
@@ -112,7 +153,7 @@ def test_two_caches_in_use_at_once_do_not_meet(solution, reference, size, seed):
     for t in (4, 5):
         for part, cache in zip(parts, caches, strict=True):
             saw = solution.decode(params, ids[part, t], cache)
-            how = f"{words}, rows 0 and 1 in one cache, row 2 in another, position {t}"
+            how = f"{words}, rows 0 and 1, rows 2 and 3, row 4 in a cache each, position {t}"
             check.close(saw, want[part, t], what="logits", given=how, n=N)
 
 
@@ -135,6 +176,17 @@ def test_generate_returns_the_tokens_of_recomputation(
         saw = solution.generate(params, ids.astype(dtype), new)
         how = f"{words} as {dtype}, {new} new tokens, {time} call"
         check.equal(saw, want, what="tokens", given=how)
+
+
+@rule("R10")
+@given(max_examples=5, B=st.integers(1, 2), T=TOKENS, seed=SEEDS)
+def test_of_equal_logits_generate_takes_the_lowest_id(solution, reference, B, T, seed):
+    params, ids, words = make(reference, seed, {}, (B, T))
+    params["head"] = 0 * params["head"]
+
+    saw = solution.generate(params, ids, 3)
+
+    check.equal(saw, np.zeros((B, 3), np.int64), what="tokens", given=f"{words}, head all 0")
 
 
 @rule("R21")
