@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
-from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
+from references import load
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
@@ -20,17 +18,6 @@ import transformers
 transformers.logging.set_verbosity_error()
 SEEDS = range(8)
 LLAMA = 1e-5  # transformers keeps the norms' and the rotations' numbers in float32
-
-
-def load(challenge: str) -> ModuleType:
-    path = Path(__file__).parents[2] / "reference" / f"{challenge}.py"
-    spec = importlib.util.spec_from_file_location(f"reference_{challenge}", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
 
 kv = load("04_kv_cache")
 
