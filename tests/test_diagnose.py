@@ -103,6 +103,19 @@ def test_the_example_that_hypothesis_found_is_the_one_that_is_tried(suite: Suite
     assert said(suite) == ["looks like   the first number was left out"]
 
 
+def test_two_small_errors_are_not_the_same_mistake(suite: Suite) -> None:
+    """A planted rounding error is no name for another one, however near they lie."""
+    suite.challenge(bugs=TWICE.replace("a + 2 * b", "(a + b) * (1 + 1e-13)"))
+    suite.solve(
+        "def add(a, b):\n    return (a + b) * (1 - 1e-13)\n\n\ndef total(xs):\n    return sum(xs)\n"
+    )
+
+    result = suite.run("challenges")
+
+    result.assert_outcomes(passed=1, failed=1)
+    result.stdout.no_fnmatch_line("*looks like*")
+
+
 @pytest.mark.parametrize("answer", ["0 * a", "a * float('nan')", "a * float('inf')"])
 def test_nothing_but_zeros_or_nan_is_no_evidence(suite: Suite, answer: str) -> None:
     """A hundred mistakes end there, and the planted one is only one of them."""

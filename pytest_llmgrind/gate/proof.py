@@ -229,6 +229,8 @@ def _uncaught(bug: Bug, run: Run) -> tuple[str, str]:
         if result.undecided:
             data = result.budget or {}
             between = f"{data['low']:.3g} to {data['high']:.3g}, the limit is {data['limit']:g}"
+            if data["low"] > data["limit"]:
+                between += "; too few rounds to be sure"
             cure = f"plant one that is further over, or {figures.QUIETER}"
             return f"{result.test.name} is undecided ({between})", cure
     names = ", ".join(_names(list(run.tests.values())))
