@@ -11,7 +11,9 @@ import threading
 import time
 import traceback
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
+from typing import NamedTuple
 from xml.etree import ElementTree
 
 import numpy as np
@@ -83,6 +85,22 @@ def test_gather_scatter_and_exchange_keep_the_order_of_ranks(size):
         assert np.array_equal(gathered, xs)
         assert np.array_equal(reduced, np.sum(xs, axis=0) + 100 * rank * size)
         assert np.array_equal(exchanged, [x + 100 * rank for x in xs])
+
+
+@pytest.mark.parametrize("op", ["sum", "max"])
+def test_arrays_without_axes_stay_arrays(op):
+    """A 0-d array comes back as one from every collective that computes, not as a scalar."""
+
+    def program(comm):
+        one = np.array(1.0)
+        return comm.all_reduce(one, op=op), comm.reduce_scatter([one] * comm.size, op=op)
+
+    run = Cluster(3).run(program)
+
+    for array in run.results[1]:
+        assert isinstance(array, np.ndarray)
+        assert array.shape == ()
+        assert array == (3 if op == "sum" else 1)
 
 
 def test_all_to_all_takes_pieces_of_any_length():
@@ -198,6 +216,30 @@ def test_collectives_copy_what_they_are_given_and_give():
     run = Cluster(3).run(program, np.zeros(1))
 
     assert run.results == (0.0, 1.0, 2.0)
+
+
+class Pair(NamedTuple):
+    left: np.ndarray
+    right: np.ndarray
+
+
+class Stack(list):
+    pass
+
+
+@pytest.mark.parametrize("made", [Pair, lambda left, right: Stack([left, right])])
+def test_arrays_in_tuples_with_names_are_copied_as_well(made):
+    """Tuples with names and subclasses of list keep their type, and no rank sees another's."""
+    arrays = made(np.zeros(2), np.zeros(2))
+
+    def program(comm, arrays):
+        arrays[1][:] += comm.rank + 1
+        return type(arrays), arrays[1].tolist()
+
+    run = Cluster(3).run(program, arrays)
+
+    assert run.results == tuple((type(arrays), [rank + 1] * 2) for rank in range(3))
+    assert arrays[1].tolist() == [0, 0]
 
 
 def test_every_rank_gets_its_own_arguments():
@@ -678,6 +720,29 @@ def test_a_rank_cannot_hide_a_deadlock():
         Cluster(2).run(program)
 
 
+def test_a_rank_that_catches_everything_for_ever_cannot_hide_a_deadlock():
+    """It is reported within seconds, without a time-out, whatever the rank goes on to do."""
+    over = threading.Event()
+
+    def program(comm):
+        while not over.is_set():
+            with suppress(BaseException):
+                comm.recv(1 - comm.rank)
+
+    start = time.monotonic()
+    try:
+        with pytest.raises(Deadlock, match="rank 0 waits for a message from rank 1"):
+            Cluster(2).run(program)
+    finally:
+        over.set()
+    took_s = time.monotonic() - start
+    for thread in threading.enumerate():
+        if thread.name.startswith("rank "):
+            thread.join(10)
+
+    assert took_s < 30
+
+
 @pytest.mark.skipif(not hasattr(signal, "SIGALRM"), reason="needs signals")
 def test_a_rank_that_loops_for_ever_is_ended_with_its_traceback():
     """A time-out that is raised in the main thread leads to where the rank was."""
@@ -728,7 +793,11 @@ BAD_CALLS = {
     "src: wanted a rank, got float": lambda c: c.recv(1.0),
     "array: wanted a NumPy array or a tensor, got list": lambda c: c.send([1.0], 1),
     "array: wanted a NumPy array or a tensor, got float": lambda c: c.all_reduce(1.0),
-    "array: wanted numbers, got an array of objects": lambda c: c.send(np.array([None]), 1),
+    "array: wanted numbers, got an array of dtype object": lambda c: c.send(np.array([None]), 1),
+    "array: wanted numbers, got an array of dtype <U2": lambda c: c.send(np.array(["no"]), 1),
+    "array: wanted numbers, got an array of dtype datetime64[D]": (
+        lambda c: c.all_reduce(np.zeros(1, "datetime64[D]"))
+    ),
     "arrays: all_to_all wants 2 arrays, one for each rank, got 1": (
         lambda c: c.all_to_all([np.zeros(1)])
     ),
@@ -772,6 +841,8 @@ def test_a_bad_call_names_its_argument(text):
         ("flops_per_s: wanted more than 0, got 0", lambda: Cluster(1, flops_per_s=0)),
         ("eager_bytes: wanted 0 or more, got -1", lambda: Cluster(1, eager_bytes=-1)),
         ("latency_s: wanted 0 or more, got -1", lambda: Link(-1)),
+        ("latency_s: wanted 0 or more, got nan", lambda: Link(math.nan)),
+        ("bytes_per_s: wanted more than 0, got nan", lambda: Link(0, math.nan)),
         ("bytes_per_s: wanted more than 0, got 0", lambda: Link(0, 0)),
         (
             "argument 1: per_rank wants 3 values, got 2",

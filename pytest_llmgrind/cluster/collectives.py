@@ -15,6 +15,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from pytest_llmgrind.cluster.comm import check_array
 from pytest_llmgrind.cluster.errors import ClusterError
 
 Array = Any
@@ -163,12 +164,8 @@ def _check_list(name: str, value: Any, size: int) -> None:
 
 
 def _form(array: Any) -> str:
-    if not all(hasattr(array, attribute) for attribute in ("shape", "dtype", "nbytes")):
-        raise TypeError(f"array: wanted a NumPy array or a tensor, got {type(array).__name__}")
-    dtype = str(array.dtype).removeprefix("torch.")
-    if dtype == "object":
-        raise TypeError("array: wanted numbers, got an array of objects")
-    return f"{dtype} {tuple(array.shape)}"
+    check_array(array)
+    return f"{str(array.dtype).removeprefix('torch.')} {tuple(array.shape)}"
 
 
 def _bounds(length: int, pieces: int) -> list[tuple[int, int]]:
@@ -181,11 +178,11 @@ def _bounds(length: int, pieces: int) -> list[tuple[int, int]]:
 
 
 def _combine(op: str) -> Callable[[Array, Array], Array]:
-    if op == "sum":
-        return lambda a, b: a + b
+    name = "add" if op == "sum" else f"{op}imum"
 
-    def extreme(a: Array, b: Array) -> Array:
-        name = f"{op}imum"
-        return getattr(a, name)(b) if hasattr(a, "detach") else getattr(np, name)(a, b)
+    def combined(a: Array, b: Array) -> Array:
+        if hasattr(a, "detach"):
+            return getattr(a, name)(b)
+        return np.asarray(getattr(np, name)(a, b))  # NumPy gives a scalar for 0-d arrays
 
-    return extreme
+    return combined

@@ -150,7 +150,7 @@ class Comm:
         return Comm(self._call, list(ranks).index(self.rank), len(members), members=members)
 
     def _send(self, array: Array, dst: int, tag: int) -> int:
-        _check_array(array, "array")
+        check_array(array)
         number: int = self._call("isend", array, self._peer(dst, "dst"), tag)
         return number
 
@@ -169,11 +169,12 @@ class Comm:
         return self._members[rank]
 
 
-def _check_array(value: Any, name: str) -> None:
+def check_array(value: Any) -> None:
+    """Raise TypeError where a value is no array of numbers."""
     if not all(hasattr(value, attribute) for attribute in ("shape", "dtype", "nbytes")):
-        raise TypeError(f"{name}: wanted a NumPy array or a tensor, got {type(value).__name__}")
-    if str(value.dtype) == "object":
-        raise TypeError(f"{name}: wanted numbers, got an array of objects")
+        raise TypeError(f"array: wanted a NumPy array or a tensor, got {type(value).__name__}")
+    if getattr(value.dtype, "kind", "f") not in "biufc":  # a dtype of torch has no kind
+        raise TypeError(f"array: wanted numbers, got an array of dtype {value.dtype}")
 
 
 def _whole(nbytes: int) -> int:

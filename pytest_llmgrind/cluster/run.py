@@ -15,9 +15,9 @@ class Link:
     bytes_per_s: float = 1e9
 
     def __post_init__(self) -> None:
-        if self.latency_s < 0:
+        if not self.latency_s >= 0:
             raise ValueError(f"latency_s: wanted 0 or more, got {self.latency_s}")
-        if self.bytes_per_s <= 0:
+        if not self.bytes_per_s > 0:
             raise ValueError(f"bytes_per_s: wanted more than 0, got {self.bytes_per_s}")
 
     def seconds(self, nbytes: int) -> float:

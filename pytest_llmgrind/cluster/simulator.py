@@ -125,8 +125,10 @@ def _own(
 def _copied(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _copied(entry) for key, entry in value.items()}
-    if type(value) in (list, tuple):
-        return type(value)(_copied(entry) for entry in value)
+    if hasattr(value, "_fields"):  # a tuple with names
+        return type(value)(*map(_copied, value))
+    if isinstance(value, (list, tuple)):
+        return type(value)(map(_copied, value))
     return copied(value) if hasattr(value, "nbytes") and hasattr(value, "shape") else value
 
 

@@ -64,10 +64,13 @@ class RankThread:
             raise self._error
 
     def throw(self, error: BaseException) -> None:
-        """Raise ``error`` where the rank waits, so that its traceback leads there."""
+        """Raise ``error`` where the rank waits, so that its traceback leads there.
+
+        A rank that catches it may run on; it is not waited for longer than a moment.
+        """
         self._thrown, self._ending = error, True
         self._go.release()
-        self._back.acquire()
+        self._back.acquire(timeout=PATIENCE_S)
 
     def end(self) -> None:
         """Unwind the rank if it has not returned. No thread is left that Python can end."""
