@@ -47,6 +47,27 @@ def say(process):
     print(f"rank {process.rank} was here")
 
 
+def say_much(process, times):
+    print("the first line")
+    for _ in range(times):
+        print("x" * 999)
+    print("the last line")
+
+
+def write_for_ever(process):
+    """Far more than any rank has to say."""
+    with Path("/proc/self/fd/1").open("wb") as output:
+        output.truncate(2**40)
+
+
+def raise_without_text(process):
+    class Mute(Exception):
+        def __str__(self):
+            raise RuntimeError("no words")
+
+    raise Mute
+
+
 def raise_on(process, rank):
     dist = _join(process)
     if process.rank == rank:
@@ -112,6 +133,19 @@ def leave_a_process(process, directory):
     child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(100)"])
     for pid in (os.getpid(), child.pid):
         (Path(directory) / f"pid-{pid}").touch()
+
+
+def leave_a_session(process, directory):
+    """A process that no longer belongs to the group of the rank."""
+    child = subprocess.Popen(["sleep", "100"], start_new_session=True)
+    (Path(directory) / f"pid-{child.pid}").touch()
+
+
+def leave_the_group(process, directory):
+    if process.rank == 1:
+        os.setsid()
+        (Path(directory) / f"pid-{os.getpid()}").touch()
+        time.sleep(100)
 
 
 def leave_and_hang(process, directory):

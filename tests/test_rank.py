@@ -110,6 +110,26 @@ def test_what_ranks_print_is_printed_here(capsys):
 
 
 @needs_torch
+def test_of_a_rank_that_prints_much_the_ends_are_shown(capsys):
+    """The first and the last lines of each rank, and how much was left out between them."""
+    launch(programs.say_much, 2, 5000)
+
+    out = capsys.readouterr().out
+    assert len(out) < 200_000
+    assert out.count("the first line\n") == out.count("the last line\n") == 2
+    assert len(re.findall(r"^… 4,[0-9]{3},[0-9]{3} bytes of rank [01] left out …$", out, re.M)) == 2
+
+
+@needs_torch
+def test_what_a_rank_writes_is_limited():
+    """A rank that fills the disk gets an OSError at the line that did."""
+    with pytest.raises(OSError, match="File too large") as caught:
+        launch(programs.write_for_ever, 1)
+
+    assert lines(caught.value)[-1] == "output.truncate(2**40)"
+
+
+@needs_torch
 def test_ranks_import_the_solution_anew(tmp_path):
     """The module that is tested is found by its file."""
     (tmp_path / "mine.py").write_text("def answer():\n    return 42\n")
@@ -147,6 +167,15 @@ def test_an_exception_of_an_unknown_type_keeps_its_name():
 
     assert caught.value.rank in (0, 1)
     assert lines(caught.value)[-1] == 'raise Odd("nobody knows me")'
+
+
+@needs_torch
+def test_an_exception_that_has_no_text_is_still_told():
+    """Its type and its place are, where its own __str__ raises."""
+    with pytest.raises(RankError, match=r"^Mute: <its text raised RuntimeError>") as caught:
+        launch(programs.raise_without_text, 1)
+
+    assert lines(caught.value)[-1] == "raise Mute"
 
 
 @needs_torch
@@ -237,6 +266,26 @@ def test_processes_of_a_rank_end_with_it(tmp_path):
     launch(programs.leave_a_process, 2, str(tmp_path))
 
     assert len(pids(tmp_path)) == 4
+    assert until(lambda: not alive(tmp_path))
+
+
+@needs_torch
+@pytest.mark.skipif(sys.platform != "linux", reason="needs a subreaper")
+def test_processes_in_a_session_of_their_own_end_too(tmp_path):
+    """A rank that starts a daemon leaves none."""
+    launch(programs.leave_a_session, 2, str(tmp_path))
+
+    assert len(pids(tmp_path)) == 2
+    assert until(lambda: not alive(tmp_path))
+
+
+@needs_torch
+def test_a_rank_that_leaves_its_group_is_ended_in_time(tmp_path):
+    """A rank with a session of its own that hangs is named, and gone."""
+    with pytest.raises(RankHung, match=r"rank 1 runs at rank_programs\.py:"):
+        launch(programs.leave_the_group, 2, str(tmp_path), timeout_s=1.5)
+
+    assert len(pids(tmp_path)) == 1
     assert until(lambda: not alive(tmp_path))
 
 

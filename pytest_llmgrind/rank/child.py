@@ -5,6 +5,7 @@ from __future__ import annotations
 import faulthandler
 import importlib.util
 import os
+import resource
 import signal
 import sys
 import threading
@@ -18,6 +19,9 @@ from pytest_llmgrind.rank.job import Job, Process
 
 LOOPBACK = {"linux": "lo", "darwin": "lo0"}
 _PACKAGE = "llmgrind_rank_files"
+
+MOST_BYTES = 1 << 30
+"""How long a file of a rank may become, its output among them: a loop that prints fills no disk."""
 
 
 def run(job: Job, rank: int) -> int:
@@ -54,10 +58,17 @@ def told(error: BaseException) -> dict[str, Any]:
         "at_s": time.time(),
         "type": type(error).__name__,
         "args": args if len(args) == len(error.args) else [],
-        "text": str(error),
+        "text": _text(error),
         "places": [[frame.filename, frame.lineno or 1, frame.name] for frame in frames],
         "traceback": "".join(traceback.format_exception(error)),
     }
+
+
+def _text(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception as another:
+        return f"<its text raised {type(another).__name__}>"
 
 
 def prepare(job: Job, rank: int, life: int) -> None:
@@ -65,6 +76,9 @@ def prepare(job: Job, rank: int, life: int) -> None:
 
     ``life`` is the reading end of a pipe whose other end only the server holds.
     """
+    most = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
+    soft = MOST_BYTES if most == resource.RLIM_INFINITY else min(MOST_BYTES, most)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, most))
     with job.path("output", rank).open("wb") as output:
         os.dup2(output.fileno(), 1)
         os.dup2(output.fileno(), 2)

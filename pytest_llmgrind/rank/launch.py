@@ -24,6 +24,9 @@ from pytest_llmgrind.rank.job import Job
 from pytest_llmgrind.rank.verdict import Ending, failure
 
 TIMEOUT_S = 10.0
+MOST_OUTPUT = 1 << 16
+"""How many bytes of what a rank printed are shown."""
+
 NO_TORCH = "launch needs torch: pip install pytest-llmgrind[torch]"
 
 
@@ -99,10 +102,22 @@ def _collected(job: Job, endings: list[Ending]) -> list[Any]:
     """What the ranks returned; raises for the one that failed first."""
     for rank in range(job.world_size):
         with contextlib.suppress(FileNotFoundError):
-            sys.stdout.write(job.path("output", rank).read_text("utf-8", "replace"))
+            sys.stdout.write(_output(job, rank))
     if error := failure(job, endings):
         raise error
     return [job.read("result", rank)["value"] for rank in range(job.world_size)]
+
+
+def _output(job: Job, rank: int) -> str:
+    """What the rank printed; of much, how it began and how it ended."""
+    with job.path("output", rank).open("rb") as file:
+        size, half = os.fstat(file.fileno()).st_size, MOST_OUTPUT // 2
+        if size <= MOST_OUTPUT:
+            return file.read().decode("utf-8", "replace")
+        first = file.read(half).decode("utf-8", "replace")
+        file.seek(-half, os.SEEK_END)
+        last = file.read().decode("utf-8", "replace")
+    return f"{first}\n… {size - MOST_OUTPUT:,} bytes of rank {rank} left out …\n{last}"
 
 
 def _of_rank(value: Any, rank: int, world_size: int) -> Any:

@@ -18,7 +18,7 @@ import time
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
-from pytest_llmgrind.rank import child
+from pytest_llmgrind.rank import child, orphans
 from pytest_llmgrind.rank.job import Job
 
 GRACE_S = 0.5
@@ -31,6 +31,7 @@ IMPORT_S = 60.0
 def serve() -> None:
     """Take jobs from standard input until it ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    orphans.adopt()
     jobs, answers = os.dup(0), os.dup(1)
     nothing = os.open(os.devnull, os.O_RDWR)
     os.dup2(nothing, 0)
@@ -177,9 +178,11 @@ class Ranks:
             time.sleep(0.1)
 
     def _kill(self) -> None:
-        """End what is left of the group: ranks, and what they started."""
+        """End what is left: ranks, and what they started, in their group or out of it."""
         if self.group:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self.group, signal.SIGKILL)
         for rank in self._running():
+            os.kill(rank.pid, signal.SIGKILL)  # it may have left the group
             rank.code = os.waitstatus_to_exitcode(os.waitpid(rank.pid, 0)[1])
+        orphans.end()
