@@ -15,8 +15,8 @@ Dimension key:
     B  batch            F  hidden width    D  width of a head             ...  any leading axes
     T  positions
 
-All floating arrays of one call have one dtype, float32 or float64, and so do the results. No
-argument is modified.
+All floating arrays of one call have one dtype, float32 or float64, and so do the results. They may
+lie in memory in any order. No argument is modified, and no result is a view of one.
 """
 
 from __future__ import annotations
@@ -116,7 +116,7 @@ def data_parallel_step(
     ----------
     params : dict of floating arrays, equal on all ranks
     x, y : (N, ...)
-        This rank's rows; N may differ between ranks, and may be 0 on some.
+        This rank's rows; N may differ between ranks, and may be 0 on some, but not on all.
     loss_and_grads : function of (params, x, y)
         Mean loss and mean gradients (names and shapes of `params`) over its rows. Needs at least
         one row.
@@ -318,8 +318,9 @@ class ProcessComm:
     """A communicator over torch.distributed, one process a rank, with the calls of `comm`.
 
     `rank` and `size` are attributes. Arrays are NumPy arrays of a dtype in DTYPES, of up to 8 axes,
-    contiguous or not, and so are the results. Import torch inside the methods: then the other
-    stages run on a machine without it.
+    contiguous or not, and so are the results. Every call that sends raises ValueError naming
+    `array` for another dtype, before anything is on its way. Import torch inside the methods: then
+    the other stages run on a machine without it.
     """
 
     def __init__(self, rank: int, size: int, init_method: str, *, backend: str = "gloo") -> None:
@@ -338,7 +339,7 @@ class ProcessComm:
         raise NotImplementedError("05_parallelism, stage 5")
 
     def send(self, array: Array, dst: int) -> None:
-        """Send an array to rank dst. Raises ValueError naming `array` for a dtype not in DTYPES."""
+        """Send an array to rank dst; it may be changed as soon as this returns."""
         # TODO stage 5: all that the receiver has to know.
         raise NotImplementedError("05_parallelism, stage 5")
 

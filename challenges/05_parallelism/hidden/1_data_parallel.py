@@ -76,6 +76,38 @@ def test_equal_gradients_stay_as_they_are(solution, size, rows, seed):
         common.check_dicts(saw, grads, n=8, what=f"the mean on rank {rank}", given=words)
 
 
+@rule("R1")
+@given(size=st.sampled_from([2, 3]), seed=common.SEEDS)
+def test_gradients_may_lie_in_memory_in_any_order(solution, size, seed):
+    grads, rows = make_grads(seed, size), list(range(1, size + 1))
+    words = f"{named(seed, rows)}, on rank 0 w lies in memory column after column"
+    want = weighted_mean(grads, rows)
+    laid_out = [common.by_columns_first(grads[0]), *grads[1:]]
+
+    args = per_rank(laid_out), per_rank(rows)
+    ran = common.run(solution.average_gradients, *args, size=size, given=words)
+
+    for rank, saw in enumerate(ran.results):
+        common.check_dicts(saw, want, n=8, what=f"the mean on rank {rank}", given=words)
+
+
+@rule("R1")
+@given(rank=st.sampled_from([0, 1]), bad=st.sampled_from([np.nan, np.inf]), seed=common.SEEDS)
+def test_what_a_row_made_infinite_is_not_hidden(solution, rank, bad, seed):
+    grads, rows = make_grads(seed, 2), [2, 1]
+    grads[rank]["w"][1, 1] = bad
+    words = f"{named(seed, rows)}, w[1, 1] of rank {rank} is {bad}"
+
+    args = per_rank(grads), per_rank(rows)
+    ran = common.run(solution.average_gradients, *args, size=2, given=words)
+
+    for each, saw in enumerate(ran.results):
+        common.check_dicts(
+            saw, weighted_mean(grads, rows),
+            n=8, what=f"the mean on rank {each}", given=words, finite=False,
+        )  # fmt: skip
+
+
 @rule("R2")
 @given(size=st.sampled_from([2, 3]), seed=common.SEEDS)
 def test_gradients_are_matched_by_name(solution, size, seed):
@@ -189,21 +221,21 @@ def test_ranks_do_not_drift_apart(solution, rows, seed):
 
 
 @rule("R7")
-@given(rows=st.sampled_from([[2, 1], [2, 0]]), seed=common.SEEDS)
+@given(rows=st.sampled_from([[2, 1], [2, 0], [3]]), seed=common.SEEDS)
 def test_a_step_leaves_its_arguments_alone(solution, rows, seed):
     params, _, _, xs, ys = make_model(seed, rows)
-    grads, words = make_grads(seed, 2), named(seed, rows)
+    grads, words = make_grads(seed, len(rows)), f"{named(seed, rows)}, results are added to"
 
     def both(comm):
         rank = comm.rank
-        solution.average_gradients(comm, grads[rank], rows[rank])
-        keywords = {"loss_and_grads": least_squares, "lr": 0.5}
-        solution.data_parallel_step(comm, params, xs[rank], ys[rank], **keywords)
+        common.add_one(solution.average_gradients(comm, grads[rank], rows[rank]))
+        for lr in (0.5, 0.0):
+            keywords = {"loss_and_grads": least_squares, "lr": lr}
+            step = solution.data_parallel_step(comm, params, xs[rank], ys[rank], **keywords)
+            common.add_one(step)
 
-    watched = {f"grads[{r}] {n}": g for r in (0, 1) for n, g in grads[r].items()}
-    watched |= {f"params[{n}]": array for n, array in params.items()}
-    with check.unchanged(given=words, **watched, x=xs[0], y=ys[0]):
-        common.run(both, size=2, given=words)
+    with check.unchanged(given=words, grads=grads, params=params, x=xs, y=ys):
+        common.run(both, size=len(rows), given=words)
 
 
 @rule("R8")

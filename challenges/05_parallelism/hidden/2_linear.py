@@ -7,6 +7,7 @@ from pytest_llmgrind.cluster import per_rank
 
 from . import common
 
+NOTHING = 0, 0  # messages and bytes
 LEADING = st.sampled_from([(3,), (), (2, 3), (1, 1), (0,)])
 PER_RANK = st.sampled_from([2, 1, 3])  # columns or rows of each rank
 N = 80
@@ -28,6 +29,12 @@ class Layer:
 
     def cut(self, array, axis):
         return np.split(array, self.size, axis)
+
+    def by_columns_first(self):
+        """The same layer, with x and w column after column in memory, and d_y row after row."""
+        self.x, self.w = map(common.by_columns_first, (self.x, self.w))
+        self.words += ", x and w lie in memory column after column"
+        return self
 
     @property
     def backward(self):
@@ -170,6 +177,22 @@ def test_gradients_of_rows_are_those_of_the_whole_layer(solution, size, leading,
         check_gradients(ran.results[rank], (part_x, part_w, d_b), rank, layer)
 
 
+@rule("R13")
+@given(size=common.SIZES, leading=st.sampled_from([(3,), (2, 3)]), seed=common.SEEDS)
+def test_layers_may_lie_in_memory_in_any_order(solution, size, leading, seed):
+    columns = by_columns(seed, size, leading, 3, 2).by_columns_first()
+    rows = by_rows(seed, size, leading, 3, 2).by_columns_first()
+
+    by_column, by_row = run_column_backward(solution, columns), run_row_backward(solution, rows)
+
+    d_x, d_w, d_b = columns.backward
+    want = d_x, columns.cut(d_w, 1)[0], columns.cut(d_b, 0)[0]
+    check_gradients(by_column.results[0], want, 0, columns)
+    d_x, d_w, d_b = rows.backward
+    want = rows.cut(d_x, -1)[0], rows.cut(d_w, 0)[0], d_b
+    check_gradients(by_row.results[0], want, 0, rows)
+
+
 def check_gradients(saw, want, rank, layer):
     fine = isinstance(saw, tuple) and len(saw) == 3
     check.that(fine, saw=f"rank {rank} did not return (d_x, d_w, d_b)", given=layer.words)
@@ -192,10 +215,10 @@ def test_layers_send_what_they_have_to_and_no_more(solution, size, leading, seed
     }
 
     for name, (ran, array, layer) in sums.items():
-        allowed = common.bytes_of_one_all_reduce(array, size)
+        allowed = common.one_all_reduce(array, size)
         common.check_traffic(ran, allowed, what=name, given=layer.words)
     for name, (ran, layer) in silent.items():
-        common.check_traffic(ran, 0, what=name, given=layer.words)
+        common.check_traffic(ran, NOTHING, what=name, given=layer.words)
 
 
 @rule("R7")
@@ -208,17 +231,22 @@ def test_layers_leave_their_arguments_alone(solution, size, seed):
 
     def all_five(comm):
         r = comm.rank
-        solution.gather_columns(comm, cut_d[r])
-        solution.column_linear(comm, columns.x, cut_w[r], cut_b[r])
-        solution.column_linear_backward(comm, cut_d[r], columns.x, cut_w[r])
-        solution.row_linear(comm, cut_x[r], cut_v[r], rows.b)
-        solution.row_linear_backward(comm, rows.d_y, cut_x[r], cut_v[r])
-        part = solution.shard(columns.w, axis=1, rank=r, size=size)
-        part += 1
+        results = [
+            solution.gather_columns(comm, cut_d[r]),
+            solution.column_linear(comm, columns.x, cut_w[r], cut_b[r]),
+            *solution.column_linear_backward(comm, cut_d[r], columns.x, cut_w[r]),
+            solution.row_linear(comm, cut_x[r], cut_v[r], rows.b),
+            *solution.row_linear_backward(comm, rows.d_y, cut_x[r], cut_v[r]),
+            *(solution.shard(columns.w, axis=axis, rank=0, size=1) for axis in (0, 1)),
+            solution.shard(columns.w, axis=1, rank=r, size=size),
+        ]
+        common.add_one(results)
 
-    arrays = {"x": columns.x, "w": columns.w, "b": rows.b, "d_y": rows.d_y, "its d_y": cut_d[0]}
-    with check.unchanged(given=columns.words, **arrays, **{"its x": cut_x[0], "its w": cut_v[0]}):
-        common.run(all_five, size=size, given=columns.words)
+    words = f"{columns.words}, results are added to"
+    arrays = {"x": columns.x, "w": columns.w, "b": rows.b, "d_y": rows.d_y}
+    parts = {"parts of x": cut_x, "parts of w": cut_w + cut_v, "parts of b": cut_b}
+    with check.unchanged(given=words, **arrays, **parts, **{"parts of d_y": cut_d}):
+        common.run(all_five, size=size, given=words)
 
 
 @rule("R8")
@@ -234,3 +262,8 @@ def test_layers_keep_float32(solution, size, seed):
     d_x, d_w, d_b = columns.backward
     want = d_x, columns.cut(d_w, 1)[0], columns.cut(d_b, 0)[0]
     check_gradients(run_column_backward(solution, columns).results[0], want, 0, columns)
+    d_x, d_w, d_b = rows.backward
+    want = rows.cut(d_x, -1)[0], rows.cut(d_w, 0)[0], d_b
+    check_gradients(run_row_backward(solution, rows).results[0], want, 0, rows)
+    saw = run_gather(solution, columns).results[0]
+    check.equal(saw, columns.y, moved=True, what="what was gathered", given=columns.words)

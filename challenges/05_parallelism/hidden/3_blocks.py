@@ -8,12 +8,25 @@ from pytest_llmgrind.cluster import Cluster, per_rank
 from . import common
 
 N = 2000  # additions behind an element: three products, a softmax and the sums over rows
-LEADING = st.sampled_from([(2, 3), (3,), (1, 1, 2)])
+LEADING = st.sampled_from([(2, 3), (3,), (1, 1, 2), (), (0,)])
 PER_RANK = st.sampled_from([2, 1, 3])
 
 
-class MLP:
-    """Parameters, x and d_y of an MLP, drawn in this order."""
+class Block:
+    """Parameters, x and d_y, drawn in this order, and the ranks' parts of the parameters."""
+
+    def __repr__(self):
+        return self.words  # Hypothesis shows the example that failed by it
+
+    def by_columns_first(self):
+        """The same block in arrays that lie in memory column after column."""
+        self.x, self.d_y = map(common.by_columns_first, (self.x, self.d_y))
+        self.parts = [common.by_columns_first(part) for part in self.parts]
+        self.words += ", arrays lie in memory column after column"
+
+
+class MLP(Block):
+    """relu between two linear layers."""
 
     def __init__(self, seed, size, leading, C, F, dtype=np.float64):
         rng = np.random.default_rng(seed)
@@ -24,6 +37,12 @@ class MLP:
         self.parts = [common.mlp_part(self.params, rank, size) for rank in range(size)]
         shape = f"x {self.x.shape}, F={F}"
         self.words = f"MLP, seed {seed}, {size} ranks, {shape}, {np.dtype(dtype)}"
+
+    def close_every_other_unit(self):
+        """Their columns of w_in and b_in become 0, and so does what goes into relu."""
+        self.params["w_in"][:, ::2] = self.params["b_in"][::2] = 0
+        self.parts = [common.mlp_part(self.params, rank, self.size) for rank in range(self.size)]
+        self.words += ", every other unit has w_in and b_in of 0"
 
     def forward(self, solution):
         args = self.x, per_rank(self.parts)
@@ -41,8 +60,8 @@ class MLP:
         return d_x, [common.mlp_part(d_params, rank, self.size) for rank in range(self.size)]
 
 
-class Attention:
-    """Parameters, x and d_y of an attention layer, drawn in this order."""
+class Attention(Block):
+    """Causal self-attention."""
 
     def __init__(self, seed, size, B, T, C, H, D, dtype=np.float64):
         rng = np.random.default_rng(seed)
@@ -142,17 +161,53 @@ def test_gradients_are_parts_of_the_whole_ones(solution, reference, block):
     ran = block.backward(solution)
 
     for rank, result in enumerate(ran.results):
-        fine = isinstance(result, tuple) and len(result) == 2
-        check.that(fine, saw=f"rank {rank} did not return (d_x, d_params)", given=block.words)
-        check.close(result[0], d_x, n=N, what=f"d_x on rank {rank}", given=block.words)
+        saw_x, saw_params = pair(result, rank, block)
+        check.close(saw_x, d_x, n=N, what=f"d_x on rank {rank}", given=block.words)
         what = f"the gradients on rank {rank}"
-        common.check_dicts(result[1], d_parts[rank], n=N, what=what, given=block.words)
+        common.check_dicts(saw_params, d_parts[rank], n=N, what=what, given=block.words)
+
+
+def pair(result, rank, block):
+    fine = isinstance(result, tuple) and len(result) == 2
+    check.that(fine, saw=f"rank {rank} did not return (d_x, d_params)", given=block.words)
+    return result
+
+
+@rule("R17")
+@given(size=common.SIZES, seed=common.SEEDS)
+def test_a_unit_at_zero_passes_no_gradient(solution, size, seed):
+    block = MLP(seed, size, (2, 3), 3, 2 * size)
+    block.close_every_other_unit()
+    d_x, d_params = common.mlp_backward(block.d_y, block.x, block.params)
+
+    ran = block.backward(solution)
+
+    for rank, result in enumerate(ran.results):
+        saw_x, saw_params = pair(result, rank, block)
+        check.close(saw_x, d_x, n=N, what=f"d_x on rank {rank}", given=block.words)
+        want = common.mlp_part(d_params, rank, size)
+        what = f"the gradients on rank {rank}"
+        common.check_dicts(saw_params, want, n=N, what=what, given=block.words)
+
+
+@rule("R17")
+@given(size=common.SIZES, seed=common.SEEDS)
+def test_blocks_may_lie_in_memory_in_any_order(solution, reference, size, seed):
+    mlp, attention = MLP(seed, size, (2, 3), 3, 2 * size), Attention(seed, size, 2, 3, 3, size, 2)
+
+    for block in (mlp, attention):
+        d_x, d_parts = block.want_backward(reference)
+        block.by_columns_first()
+        saw_x, saw_params = pair(block.backward(solution).results[0], 0, block)
+        check.close(saw_x, d_x, n=N, what="d_x on rank 0", given=block.words)
+        what = "the gradients on rank 0"
+        common.check_dicts(saw_params, d_parts[0], n=N, what=what, given=block.words)
 
 
 @rule("R18")
 @given(block=EITHER)
 def test_one_all_reduce_forward_and_one_backward(solution, block):
-    allowed = common.bytes_of_one_all_reduce(block.x, block.size)
+    allowed = common.one_all_reduce(block.x, block.size)
 
     forward, backward = block.forward(solution), block.backward(solution)
 
@@ -184,22 +239,23 @@ def test_blocks_leave_their_arguments_alone(solution, size, seed):
     attention = Attention(seed, size, 2, 3, 3, size, 2)
 
     def all_four(comm):
-        r = comm.rank
-        solution.parallel_mlp(comm, mlp.x, mlp.parts[r])
-        solution.parallel_mlp_backward(comm, mlp.d_y, mlp.x, mlp.parts[r])
-        keywords = {"n_heads": attention.H}
-        solution.parallel_attention(comm, attention.x, attention.parts[r], **keywords)
+        r, heads = comm.rank, {"n_heads": attention.H}
         args = attention.d_y, attention.x, attention.parts[r]
-        solution.parallel_attention_backward(comm, *args, **keywords)
-        keywords |= {"rank": r, "size": size}
-        solution.shard_attention(attention.params, **keywords)["b_o"][:] += 1
-        solution.shard_mlp(mlp.params, rank=r, size=size)["b_out"][:] += 1
+        results = [
+            solution.parallel_mlp(comm, mlp.x, mlp.parts[r]),
+            *solution.parallel_mlp_backward(comm, mlp.d_y, mlp.x, mlp.parts[r]),
+            solution.parallel_attention(comm, attention.x, attention.parts[r], **heads),
+            *solution.parallel_attention_backward(comm, *args, **heads),
+            solution.shard_mlp(mlp.params, rank=r, size=size),
+            solution.shard_attention(attention.params, **heads, rank=r, size=size),
+        ]
+        common.add_one(results)
 
     for block in (mlp, attention):
+        words = f"{block.words}, results are added to"
         arrays = {"x": block.x, "d_y": block.d_y, **block.params}
-        arrays |= {f"its {name}": array for name, array in block.parts[0].items()}
-        with check.unchanged(given=block.words, **arrays):
-            common.run(all_four, size=size, given=block.words)
+        with check.unchanged(given=words, **arrays, **{"the parts of the ranks": block.parts}):
+            common.run(all_four, size=size, given=words)
 
 
 @rule("R10")
@@ -210,18 +266,18 @@ def test_ranks_that_do_not_divide_the_heads_are_refused(solution, case):
     words = f"n_heads={H}, {size} ranks, D=12"
     kind = {"names": "n_heads", "given": words}
 
-    keywords = {"n_heads": H, "rank": 0, "size": size}
-    call = solution.shard_attention
-    check.raises(ValueError, call, block.params, **keywords, what="shard_attention", **kind)
+    def shard():
+        solution.shard_attention(block.params, n_heads=H, rank=0, size=size)
 
     def forward():
         args = block.x, block.params
-        return common.run(solution.parallel_attention, *args, size=size, n_heads=H, given=words)
+        common.run(solution.parallel_attention, *args, size=size, n_heads=H, given=words)
 
     def backward():
         args, call = (block.d_y, block.x, block.params), solution.parallel_attention_backward
-        return common.run(call, *args, size=size, n_heads=H, given=words)
+        common.run(call, *args, size=size, n_heads=H, given=words)
 
+    check.raises(ValueError, shard, what="shard_attention", **kind)
     check.raises(ValueError, forward, what="parallel_attention", **kind)
     check.raises(ValueError, backward, what="parallel_attention_backward", **kind)
 
@@ -233,7 +289,10 @@ def test_ranks_that_do_not_divide_the_hidden_width_are_refused(solution, case):
     block = MLP(0, 1, (2,), 3, F)
     kind = {"names": "size", "what": "shard_mlp", "given": f"F={F}, size={size}"}
 
-    check.raises(ValueError, solution.shard_mlp, block.params, rank=0, size=size, **kind)
+    def shard():
+        solution.shard_mlp(block.params, rank=0, size=size)
+
+    check.raises(ValueError, shard, **kind)
 
 
 @rule("R19")

@@ -12,10 +12,14 @@ SHAPES = st.sampled_from([(7,), (3, 4), (2,), (1,), (12,), (0,), (), (2, 0, 3)])
 DTYPES = st.sampled_from([np.float64, np.float32, np.int64, np.int32])
 
 
+PIECES = [(3,), (2, 2), (0,), (1,), (3, 1, 2)]
+
+
 def draw(rng, shape, dtype):
-    """Normal numbers; for integers whole ones from -9 to 9."""
+    """Normal numbers; for integers whole ones, up to an eighth of what the dtype holds."""
     if np.issubdtype(dtype, np.integer):
-        return np.asarray(rng.integers(-9, 10, shape), dtype)
+        top = np.iinfo(dtype).max // 8
+        return np.asarray(rng.integers(-top, top, shape), dtype)
     return np.asarray(common.normal(rng, *shape, dtype=dtype))
 
 
@@ -46,7 +50,7 @@ def check_sum(saw, want, *, what, given, n):
 @rule("R20")
 @given(size=SIZES, dtype=DTYPES, seed=common.SEEDS)
 def test_each_rank_ends_with_the_sum_at_its_own_place(solution, size, dtype, seed):
-    rng, shapes = np.random.default_rng(seed), [(place + 1,) for place in range(size)]
+    rng, shapes = np.random.default_rng(seed), PIECES[:size]
     pieces = [[draw(rng, shape, dtype) for shape in shapes] for _ in range(size)]
     how = f"seed {seed}, {size} ranks, pieces of shapes {shapes}, {np.dtype(dtype)}"
 
@@ -60,9 +64,9 @@ def test_each_rank_ends_with_the_sum_at_its_own_place(solution, size, dtype, see
 @rule("R21")
 @given(size=SIZES, dtype=DTYPES, seed=common.SEEDS)
 def test_everyone_gets_every_piece_in_order(solution, size, dtype, seed):
-    rng = np.random.default_rng(seed)
-    pieces = [draw(rng, (2, rank), dtype) for rank in range(1, size + 1)]
-    how = f"seed {seed}, {size} ranks, rank r with shape (2, r + 1), {np.dtype(dtype)}"
+    rng, shapes = np.random.default_rng(seed), [(), *PIECES][:size]
+    pieces = [draw(rng, shape, dtype) for shape in shapes]
+    how = f"seed {seed}, {size} ranks, pieces of shapes {shapes}, {np.dtype(dtype)}"
 
     ran = common.run(solution.ring_all_gather, per_rank(pieces), size=size, given=how)
 
@@ -80,6 +84,36 @@ def test_any_shape_is_summed(solution, size, shape, dtype, seed):
     xs, how = arrays(seed, size, shape, dtype), words(seed, size, shape, dtype)
 
     ran = common.run(solution.ring_all_reduce, per_rank(xs), size=size, given=how)
+
+    for rank, saw in enumerate(ran.results):
+        check_sum(saw, add(xs), n=2 * size, what=f"the sum on rank {rank}", given=how)
+
+
+@rule("R22")
+@given(size=SIZES, dtype=DTYPES, seed=common.SEEDS)
+def test_arrays_may_lie_in_memory_in_any_order(solution, size, dtype, seed):
+    xs, how = arrays(seed, size, (3, 4), dtype), words(seed, size, (3, 4), dtype)
+    how = f"{how}, on rank 0 the array lies in memory column after column"
+    laid_out = [common.by_columns_first(xs[0]), *xs[1:]]
+
+    ran = common.run(solution.ring_all_reduce, per_rank(laid_out), size=size, given=how)
+
+    for rank, saw in enumerate(ran.results):
+        check_sum(saw, add(xs), n=2 * size, what=f"the sum on rank {rank}", given=how)
+
+
+@rule("R22")
+@given(size=SIZES, seed=common.SEEDS)
+def test_a_later_sum_leaves_an_earlier_one_alone(solution, size, seed):
+    xs, how = arrays(seed, size, (7,), np.float64), words(seed, size, (7,))
+    how = f"{how}, looked at after another sum, of twice the arrays"
+
+    def two(comm, x):
+        first = solution.ring_all_reduce(comm, x)
+        solution.ring_all_reduce(comm, 2 * x)
+        return first
+
+    ran = common.run(two, per_rank(xs), size=size, given=how)
 
     for rank, saw in enumerate(ran.results):
         check_sum(saw, add(xs), n=2 * size, what=f"the sum on rank {rank}", given=how)
@@ -129,6 +163,9 @@ def test_each_half_takes_one_round(solution, size, seed):
             saw = f"rank {rank.rank} sent {rank.sent_messages} messages in {name}"
             right = rank.sent_messages == size - 1
             check.that(right, saw=saw, given=how, value=[name, messages])
+        for src, dst, _, _ in messages:
+            saw = f"a message of {name} went from rank {src} to rank {dst}"
+            check.that(dst == (src + 1) % size, saw=saw, given=how, value=[name, messages])
         kinds = sorted({message.kind for message in ran.messages} - {"send"})
         saw = f"{name} called {', '.join(kinds)}"
         check.that(not kinds, saw=saw, given=how, value=[name, messages])
@@ -176,16 +213,14 @@ def test_the_ring_leaves_its_arguments_alone(solution, size, seed):
 
     def all_three(comm):
         r = comm.rank
-        own = solution.ring_reduce_scatter(comm, pieces[r])
-        own += 1
-        for piece in solution.ring_all_gather(comm, xs[r]):
-            piece += 1
-        total = solution.ring_all_reduce(comm, xs[r])
-        total += 1
+        results = [
+            solution.ring_reduce_scatter(comm, pieces[r]),
+            *solution.ring_all_gather(comm, xs[r]),
+            solution.ring_all_reduce(comm, xs[r]),
+        ]
+        common.add_one(results)
 
-    watched = {f"x of rank {rank}": x for rank, x in enumerate(xs)}
-    watched |= {f"pieces[{place}]": piece for place, piece in enumerate(pieces[0])}
-    with check.unchanged(given=f"{how}, results are added to", **watched):
+    with check.unchanged(given=f"{how}, results are added to", x=xs, pieces=pieces):
         common.run(all_three, size=size, given=how)
 
 
@@ -201,6 +236,19 @@ def measured(impl, xs):
         what, how = f"the sum on rank {rank}", "8 ranks with 125,000 numbers each"
         check.close(saw, want, n=16, what=what, given=how)
     return ran
+
+
+@rule("R26")
+@given(size=st.sampled_from([2, 3, 4, 5]), dtype=DTYPES, seed=common.SEEDS)
+def test_numbers_travel_in_their_own_dtype(solution, size, dtype, seed):
+    xs, how = arrays(seed, size, (60,), dtype), words(seed, size, (60,), dtype)
+
+    ran = common.run(solution.ring_all_reduce, per_rank(xs), size=size, given=how)
+
+    for rank in ran.ranks:
+        saw = f"rank {rank.rank} sent {rank.sent_bytes} bytes, of an array of {xs[0].nbytes}"
+        right = rank.sent_bytes <= 2 * xs[0].nbytes
+        check.that(right, saw=saw, given=how, value=common.traffic(ran))
 
 
 @rule("R26")

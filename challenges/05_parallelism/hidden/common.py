@@ -23,6 +23,23 @@ def normal(rng, *shape, dtype=np.float64):
     return rng.standard_normal(shape).astype(dtype)
 
 
+def by_columns_first(value):
+    """The same numbers, in arrays that lie in memory column after column."""
+    if isinstance(value, dict):
+        return {name: by_columns_first(array) for name, array in value.items()}
+    return np.asfortranarray(value) if value.ndim > 1 else value
+
+
+def add_one(value):
+    """Change every array of a result in place."""
+    for part in value.values() if isinstance(value, dict) else value:
+        if isinstance(part, np.ndarray):
+            check.that(part.flags.writeable, saw="a result is read-only, so it cannot be changed")
+            part += 1
+        elif isinstance(part, dict | list | tuple):
+            add_one(part)
+
+
 def mlp_params(rng, C, F, dtype=np.float64):
     shapes = {"w_in": (C, F), "b_in": (F,), "w_out": (F, C), "b_out": (C,)}
     return {name: normal(rng, *shape, dtype=dtype) for name, shape in shapes.items()}
@@ -83,17 +100,19 @@ def attention_part(params, n_heads, rank, size):
     }
 
 
-def check_dicts(saw, want, *, n, what, given):
+def check_dicts(saw, want, *, n, what, given, finite=True):
     """Each array of a dict, by name; a missing or additional name is told."""
     names = sorted(saw) if isinstance(saw, dict) else type(saw).__name__
     check.equal(names, sorted(want), what=f"names of {what}", given=given)
     for name, array in want.items():
-        check.close(saw[name], array, n=n, what=f"{name} of {what}", given=given)
+        words = f"{name} of {what}"
+        check.close(saw[name], array, n=n, what=words, given=given, finite=finite)
 
 
-def bytes_of_one_all_reduce(array, size):
-    """What a rank sends round a ring: 2 (R - 1) pieces of an array that is cut into R."""
-    return 2 * (size - 1) * -(-array.size // size) * array.itemsize
+def one_all_reduce(array, size):
+    """Messages and bytes that a rank sends round a ring: 2 (R - 1) pieces of 1/R of the array."""
+    messages = 2 * (size - 1)
+    return messages, messages * -(-array.size // size) * array.itemsize
 
 
 def traffic(ran):
@@ -102,11 +121,13 @@ def traffic(ran):
 
 
 def check_traffic(ran, allowed, *, what, given):
-    """No rank sent more than ``allowed`` bytes, and nothing was sent that nobody received."""
+    """No rank sent more than ``allowed`` messages and bytes, and none that nobody received."""
+    messages, nbytes = allowed
     for rank in ran.ranks:
         calls = ", ".join(f"{name} x {times}" for name, times in sorted(rank.calls.items()))
-        saw = f"rank {rank.rank} sent {rank.sent_bytes:,} bytes in {what} ({calls})"
-        right = rank.sent_bytes <= allowed
+        sent = f"{rank.sent_messages} messages with {rank.sent_bytes:,} bytes"
+        saw = f"rank {rank.rank} sent {sent} in {what} ({calls})"
+        right = rank.sent_bytes <= nbytes and rank.sent_messages <= messages
         check.that(right, saw=saw, given=given, value=traffic(ran))
     text = f"{len(ran.unreceived)} messages of {what} were never received"
     check.that(not ran.unreceived, saw=text, given=given)

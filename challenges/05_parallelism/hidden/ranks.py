@@ -1,5 +1,6 @@
 """What the ranks of stage 5 do, each in a process of its own."""
 
+import time
 from pathlib import Path
 
 import numpy as np
@@ -42,6 +43,55 @@ def views(process, array):
     return got
 
 
+def changes_afterwards(process, array, times):
+    """Rank 0 sends one array again and again and changes it after each call; what rank 1 got."""
+    comm = connected(process)
+    got = []
+    for _ in range(times):
+        if comm.rank == 0:
+            comm.send(array, 1)
+            array += 1
+        else:
+            got.append(comm.recv(0))
+    comm.close()
+    return got
+
+
+def from_two(process, array, times):
+    """Ranks 1 and 2 send to rank 0, rank 2 later; rank 0 asks rank 2 first, then 1, and so on."""
+    comm = connected(process)
+    got = []
+    if comm.rank == 2:
+        time.sleep(0.4)
+    for number in range(times):
+        if comm.rank == 0:
+            got += [comm.recv(2), comm.recv(1)]
+        else:
+            comm.send(array + number, 0)
+    comm.close()
+    return got
+
+
+def in_pairs(process, array, pairs):
+    """One pair after the other exchanges arrays; what this rank got."""
+    comm = connected(process)
+    got = []
+    for pair in pairs:
+        if comm.rank in pair:
+            other = sum(pair) - comm.rank
+            got.append(comm.sendrecv(array, other, other))
+    comm.close()
+    return got
+
+
+def swaps(process, array):
+    """Two ranks exchange arrays that have nothing in common."""
+    comm, other = connected(process), 1 - process.rank
+    got = comm.sendrecv(array, other, other)
+    comm.close()
+    return got
+
+
 def collectives(process, arrays):
     """The sum and the list of every array in turn."""
     comm = connected(process)
@@ -65,6 +115,10 @@ def leaves_alone(process, array):
     comm, other = connected(process), 1 - process.rank
     received = [comm.all_reduce(array), *comm.all_gather(array)]
     received.append(comm.sendrecv(array, other, other))
+    if comm.rank == 0:
+        comm.send(array, 1)
+    else:
+        received.append(comm.recv(0))
     for result in received:
         result += 1
     comm.close()
@@ -72,20 +126,32 @@ def leaves_alone(process, array):
 
 
 def refuses(process):
-    """The error of a dtype that has no place in DTYPES, and that of a rank that does not exist."""
-    said = []
-    try:
-        process.solution.ProcessComm(5, 1, process.init_method)
-    except ValueError as error:
-        said.append(str(error))
+    """What each rank says of ranks that do not exist and of dtypes without a place in DTYPES.
+
+    Rank 1 then sends an array to rank 0: nothing of what was refused is on its way.
+    """
+    make, where, other = process.solution.ProcessComm, process.init_method, 1 - process.rank
+    said = [message(lambda rank=rank: make(rank, 2, where)) for rank in (5, 2, -1)]
     comm = connected(process)
-    for call in (comm.all_reduce, comm.all_gather):
-        try:
-            call(np.zeros(2, np.complex128))
-        except ValueError as error:
-            said.append(str(error))
+    for dtype in (np.complex128, np.float16):
+        array = np.zeros(2, dtype)
+        said.append(message(lambda array=array: comm.all_reduce(array)))
+        said.append(message(lambda array=array: comm.all_gather(array)))
+        said.append(message(lambda array=array: comm.sendrecv(array, other, other)))
+        if comm.rank == 1:
+            said.append(message(lambda array=array: comm.send(array, 0)))
+    came = comm.recv(1) if comm.rank == 0 else comm.send(np.arange(3.0), 0)
     comm.close()
-    return said
+    return said, came
+
+
+def message(call):
+    """The text of a call's ValueError; empty where it raises none."""
+    try:
+        call()
+    except ValueError as error:
+        return str(error)
+    return ""
 
 
 def twice(process, array):
