@@ -66,8 +66,11 @@ class _Value:
         seen = _error_of(call_of(self.item, self.broken, solution=bug))
         if not isinstance(seen, RuleBroken) or seen.where != self.broken.where:
             return False
-        same = _same(self.broken.value, seen.value) and _same(self.broken.want, seen.want)
-        return same and _is_near(self.broken.value, seen.value, self.broken.want)
+        try:
+            same = _same(self.broken.value, seen.value) and _same(self.broken.want, seen.want)
+            return bool(same) and _is_near(self.broken.value, seen.value, self.broken.want)
+        except Exception:  # what a solution returns may refuse to be compared, or be no bool
+            return False
 
 
 @dataclass(frozen=True)
@@ -165,8 +168,12 @@ def _same(left: Any, right: Any) -> bool:
     """Equal up to the rounding that another order of summation leaves."""
     if type(left) is not type(right):
         return False
+    if isinstance(left, dict):
+        return left.keys() == right.keys() and all(_same(left[key], right[key]) for key in left)
+    if isinstance(left, list | tuple):
+        return len(left) == len(right) and all(map(_same, left, right))
     if not isinstance(left, np.ndarray):
-        return bool(np.all(left == right))
+        return left == right  # type: ignore[no-any-return]
     if left.shape != right.shape or left.dtype != right.dtype:
         return False
     if left.dtype.kind not in "fc":

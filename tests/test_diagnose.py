@@ -103,6 +103,35 @@ def test_the_example_that_hypothesis_found_is_the_one_that_is_tried(suite: Suite
     assert said(suite) == ["looks like   the first number was left out"]
 
 
+BOXED = """
+    import numpy as np
+    from dataclasses import dataclass
+    from pytest_llmgrind import check, rule
+
+    @rule("R1")
+    def test_refused(solution):
+        check.raises(ValueError, solution.add, np.ones(3), np.ones(3), what="add", names="a")
+"""
+
+
+@pytest.mark.parametrize(
+    ("box", "named"),
+    [
+        ("{'sum': RIGHT}", True),
+        ("[RIGHT, (RIGHT,)]", True),
+        ("type('Box', (), {'__eq__': lambda self, other: a})()", False),
+    ],
+)
+def test_any_value_can_be_compared(suite: Suite, box: str, named: bool) -> None:
+    """Containers by what they hold; what refuses to be compared is no evidence."""
+    bug = TWICE.replace('"a + 2 * b"', '"' + box.replace("RIGHT", "a + 2 * b") + '"')
+    suite.challenge(stages={"boxed": BOXED}, bugs=bug)
+    own = box.replace("RIGHT", "b + a + b")
+    suite.solve(f"def add(a, b):\n    return {own}\n\n\ndef total(xs):\n    return sum(xs)\n")
+
+    assert said(suite) == ["looks like   the second argument was added twice"] * named
+
+
 def test_two_small_errors_are_not_the_same_mistake(suite: Suite) -> None:
     """A planted rounding error is no name for another one, however near they lie."""
     suite.challenge(bugs=TWICE.replace("a + 2 * b", "(a + b) * (1 + 1e-13)"))
