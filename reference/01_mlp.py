@@ -95,6 +95,8 @@ def train(
     """Minibatch SGD: the trained parameters and the loss of each step, (steps,) float64."""
     if not 0 < batch_size <= len(x):
         raise ValueError(f"batch_size: wanted 1 to {len(x)}, got {batch_size}")
+    if labels.shape != (len(x),):  # too many labels would never be noticed
+        raise ValueError(f"labels: wanted {len(x)} integers, got shape {labels.shape}")
     params = [{name: value.copy() for name, value in layer.items()} for layer in params]
     losses = np.empty(steps)
     order = np.empty(0, np.int64)

@@ -1,8 +1,9 @@
 """A multilayer perceptron with softmax cross-entropy, its gradients by hand, and minibatch SGD.
 
 The task is spec.md. Parameters and inputs of one call share a dtype, float32 or float64. No
-argument is modified, and any of them may be a view, contiguous or not. ``params`` is a list of L
-layers; layer i is {"w": (in, out), "b": (out,)}.
+argument is modified, and any of them may be a view, contiguous or not. What is returned shares no
+memory with an argument or with the result of another call. ``params`` is a list of L layers; layer
+i is {"w": (in, out), "b": (out,)}.
 
 Dimension key: N examples, C width of an input, F width of a hidden layer, V classes, L layers.
 """
@@ -52,8 +53,8 @@ def forward(params: Params, x: np.ndarray) -> np.ndarray:
 def cross_entropy(logits: np.ndarray, labels: np.ndarray) -> float:
     """The mean loss of a batch.
 
-    logits: (N, V), N at least 1, any numbers whose differences are finite. labels: (N,) from 0 to
-    V − 1, of any integer dtype, signed or not.
+    logits: (N, V), N at least 1, any numbers whose differences, added up over the batch, are
+    finite. labels: (N,) from 0 to V − 1, of any integer dtype, signed or not.
     Returns: the mean over the examples of −log softmax(logits)[label], a Python float, in nats.
     Raises: ValueError naming labels (wrong shape, not integers, out of range, N = 0).
 
@@ -103,6 +104,7 @@ def step(
 ) -> tuple[Params, float]:
     """One step of gradient descent on a batch.
 
+    learning_rate: a number of Python's or NumPy's; params keep their dtype either way.
     Returns: new parameters (new arrays, same shapes and dtype), and the loss before the step.
     Raises: as loss_and_gradients.
 
@@ -129,12 +131,14 @@ def train(
 
     An epoch begins with order = rng.permutation(N) and takes its examples in that order,
     batch_size at a time; what is left at the end of an epoch is a smaller batch. steps counts
-    batches; training may end inside an epoch. rng is used for nothing else.
+    batches; training may end inside an epoch, and an epoch without a batch does not begin. rng is
+    used for nothing else.
 
-    x: (N, C), labels: (N,), N at least 1.
+    x: (N, C), labels: (N,), N at least 1. learning_rate: as in step.
     Returns: the trained parameters (new arrays, also where steps is 0), and (steps,) float64, the
     loss of each batch before its step.
-    Raises: ValueError naming batch_size where it is below 1 or above N.
+    Raises: as loss_and_gradients; ValueError naming labels where there are not N of them, and
+    batch_size where it is below 1 or above N.
 
     >>> layers = [{"w": np.array([[1.0, 1.0]]), "b": np.array([0.0, 0.0])}]
     >>> x, labels, rng = np.array([[3.0]]), np.array([0]), np.random.default_rng(0)

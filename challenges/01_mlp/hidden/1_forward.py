@@ -6,7 +6,7 @@ import numpy as np
 
 from pytest_llmgrind import check, given, rule, st
 
-from .common import DTYPES, INTEGERS, SEEDS, WIDTHS, data, named, network
+from .common import DTYPES, INTEGERS, MISFITS, SEEDS, WIDTHS, check_is_float, data, named, network
 
 
 @rule("R1")
@@ -78,6 +78,22 @@ def test_the_loss_is_the_mean_surprise(solution, N, V, seed, dtype):
 
 
 @rule("R2")
+@given(dtype=INTEGERS, seed=SEEDS, max_examples=15)
+def test_labels_of_any_integer_dtype_mean_the_same(solution, dtype, seed):
+    V = min(np.iinfo(dtype).max + 1, 300)  # all that the dtype can say, and 300 at most
+    rng = np.random.default_rng(seed)
+    logits, labels = 3 * rng.normal(size=(100, V)), rng.integers(0, V, size=100)
+    labels[:2] = 0, V - 1
+
+    saw = solution.cross_entropy(logits, labels.astype(dtype))
+
+    rows = zip(logits.tolist(), labels.tolist(), strict=True)
+    want = math.fsum(math.log(math.fsum(map(math.exp, z))) - z[label] for z, label in rows) / 100
+    told = f"N=100, V={V}, labels of dtype {np.dtype(dtype)}, seed {seed}"
+    check.close(saw, want, what="loss", n=4 * (100 + V), given=told)
+
+
+@rule("R2")
 @given(V=st.integers(1, 300), N=st.integers(1, 4))
 def test_equal_logits_cost_the_logarithm_of_the_classes(solution, V, N):
     logits = np.full((N, V), 1.25)
@@ -146,11 +162,7 @@ def test_a_loss_is_a_python_float(solution, dtype):
 
     saw = solution.cross_entropy(logits, np.array([1]))
 
-    check.that(
-        isinstance(saw, float),
-        saw=f"the loss is a {type(saw).__name__}",
-        given=f"logits of dtype {np.dtype(dtype)}",
-    )
+    check_is_float(check, saw, given=f"logits of dtype {np.dtype(dtype)}")
     want = math.log1p(math.exp(1.5))
     check.close(
         np.asarray(saw, dtype),
@@ -179,6 +191,22 @@ def test_the_forward_pass_changes_nothing(solution, seed):
         solution.cross_entropy(logits, labels)
 
 
+@rule("R5")
+@given(seed=SEEDS, max_examples=10)
+def test_logits_outlive_the_next_call(solution, seed):
+    params = network(seed, (3, 4, 2))
+    x, _ = data(seed, 10, 3, 2)
+
+    saw = solution.forward(params, x[:5])
+
+    told = f"two batches of 5, widths (3, 4, 2), seed {seed}"
+    check.array(saw, shape=(5, 2), dtype=x.dtype, what="logits", given=told)
+    kept = saw.copy()
+    solution.forward(params, x[5:])
+    what = "logits of the first batch, looked at after the second,"
+    check.equal(saw, kept, what=what, given=told, moved=True)
+
+
 @rule("R6")
 def test_inputs_that_do_not_fit_are_refused(solution):
     params = network(1, (3, 4, 2))
@@ -205,11 +233,7 @@ def test_inputs_that_do_not_fit_are_refused(solution):
 
 
 @rule("R6")
-@given(
-    labels=st.sampled_from(
-        [[0, 1, 2, 0], [0, 1], [[0, 1, 2]], [0, 1, 3], [0, -1, 2], [0.0, 1.0, 2.0]]
-    )
-)
+@given(labels=MISFITS)
 def test_labels_that_do_not_fit_are_refused(solution, labels):
     check.raises(
         ValueError,

@@ -10,7 +10,21 @@ from pytest_llmgrind import st
 
 SEEDS = st.integers(0, 999)
 DTYPES = st.sampled_from([np.float32, np.float64])
-INTEGERS = st.sampled_from([np.int64, np.int32, np.uint8])
+INTEGERS = st.sampled_from([np.int64, np.int32, np.uint8, np.int8, np.uint64])
+# Labels that do not fit three rows of three logits.
+MISFITS = st.sampled_from(
+    [
+        [0, 1, 2, 0],
+        [0, 1],
+        [1],
+        1,
+        [[0, 1, 2]],
+        [[0], [1], [2]],
+        [0, 1, 3],
+        [0, -1, 2],
+        [0.0, 1.0, 2.0],
+    ]
+)
 # Two classes or more: the one logit of a single class is 0 after many a mistake.
 WIDTHS = st.tuples(st.lists(st.integers(1, 6), min_size=1, max_size=4), st.integers(2, 6)).map(
     lambda drawn: (*drawn[0], drawn[1])
@@ -35,6 +49,12 @@ def data(seed, N, C, V, dtype=np.float64):
 def named(params):
     """The arrays of a network under names of their own, for check.unchanged."""
     return {f"params_{i}_{name}": layer[name] for i, layer in enumerate(params) for name in layer}
+
+
+def check_is_float(check, loss, *, given):
+    """A Python float itself: NumPy's float64 is an instance of float too."""
+    kind = type(loss).__name__
+    check.that(kind == "float", saw=f"the loss is a {kind}", given=given, value=loss)
 
 
 def check_layers(check, saw, want, *, what, given, n):
