@@ -8,6 +8,23 @@ from pytest_llmgrind import check, given, rule, st
 
 from .common import DTYPES, SEEDS, check_is_float, check_layers, data, named, network, params_like
 
+# N, batch_size, steps. The first is what a failure shows: two wrong orders do not coincide there.
+SIZES = st.sampled_from(
+    [
+        (7, 3, 8),
+        (7, 3, 6),
+        (6, 2, 7),
+        (6, 2, 6),
+        (5, 1, 7),
+        (5, 4, 3),
+        (4, 4, 3),
+        (2, 1, 5),
+        (1, 1, 3),
+        (6, 4, 1),
+        (5, 2, 0),
+    ]
+)
+
 
 def spiral(N):
     """Two arms of N points each, one and a half turns, within the unit circle."""
@@ -76,9 +93,9 @@ def test_losses_are_those_before_each_update(solution, reference, seed):
 
 
 @rule("R16")
-@given(N=st.integers(1, 7), batch=st.integers(1, 7), steps=st.integers(0, 7), seed=SEEDS)
-def test_batches_follow_one_permutation_an_epoch(solution, reference, N, batch, steps, seed):
-    batch = min(batch, N)
+@given(size=SIZES, seed=SEEDS)
+def test_batches_follow_one_permutation_an_epoch(solution, reference, size, seed):
+    N, batch, steps = size
     params = network(seed, (2, 3, 2))
     x, labels = data(seed, N, 2, 2)
     rng, again = np.random.default_rng(seed), np.random.default_rng(seed)
@@ -96,7 +113,7 @@ def test_batches_follow_one_permutation_an_epoch(solution, reference, N, batch, 
 
 
 @rule("R16")
-@given(N=st.integers(2, 9), seed=SEEDS)
+@given(N=st.integers(5, 9), seed=SEEDS)
 def test_an_epoch_takes_every_example_once(solution, N, seed):
     params = network(seed, (2, 2))
     x, labels = data(seed, N, 2, 2)
@@ -120,9 +137,9 @@ def test_an_epoch_takes_every_example_once(solution, N, seed):
 
 
 @rule("R16")
-@given(N=st.integers(1, 7), batch=st.integers(1, 7), steps=st.integers(0, 7), seed=SEEDS)
-def test_the_generator_gives_permutations_and_nothing_else(solution, N, batch, steps, seed):
-    batch = min(batch, N)
+@given(size=SIZES, seed=SEEDS)
+def test_the_generator_gives_permutations_and_nothing_else(solution, size, seed):
+    N, batch, steps = size
     params = network(seed, (2, 3, 2))
     x, labels = data(seed, N, 2, 2)
     rng, again = np.random.default_rng(seed), np.random.default_rng(seed)
