@@ -117,6 +117,26 @@ def test_a_small_move_changes_the_loss_as_the_gradient_says(solution, widths, N,
 
 
 @rule("R8")
+@given(seed=SEEDS, max_examples=10)
+def test_every_call_sees_its_arguments_anew(solution, reference, seed):
+    params = network(seed, (3, 4, 2))
+    x, labels = data(seed, 10, 3, 2)
+    told = f"the same list of layers, widths (3, 4, 2), N=5, seed {seed}"
+
+    for what, rows in (
+        ("a first batch", slice(5)),
+        ("a second batch", slice(5, 10)),
+        ("the second batch after params were overwritten in place", slice(5, 10)),
+    ):
+        if "overwritten" in what:
+            params[0]["w"][...] *= -1
+            params[1]["b"][...] += 1
+        _, saw = solution.loss_and_gradients(params, x[rows], labels[rows])
+        _, want = reference.loss_and_gradients(params, x[rows], labels[rows])
+        check_layers(check, saw, want, what=f"the gradients of {what}", given=told, n=100)
+
+
+@rule("R8")
 @given(dtype=DTYPES, seed=SEEDS, max_examples=10)
 def test_gradients_do_not_depend_on_memory_order(solution, dtype, seed):
     params = [
@@ -128,9 +148,10 @@ def test_gradients_do_not_depend_on_memory_order(solution, dtype, seed):
 
     loss, saw = solution.loss_and_gradients(params, *views)
 
+    told = f"params, x and labels that are strided views, widths (3, 4, 4, 2), N=5, seed {seed}"
+    check_layers(check, saw, params_like(saw, params), what="the gradients", given=told, n=1)
     plain = [{k: v.copy("C") for k, v in layer.items()} for layer in params]
     want_loss, want = solution.loss_and_gradients(plain, x, labels)
-    told = f"params, x and labels that are strided views, widths (3, 4, 4, 2), N=5, seed {seed}"
     check.close(
         np.asarray(loss, dtype), np.asarray(want_loss, dtype), what="loss", n=200, given=told
     )
@@ -205,6 +226,8 @@ def test_examples_that_are_repeated_change_nothing(solution, N, times, seed):
     told = f"every one of {N} examples {times} times, seed {seed}"
 
     loss, gradients = solution.loss_and_gradients(params, x, labels)
+    like = params_like(gradients, params)
+    check_layers(check, gradients, like, what="the gradients", given=told, n=1)
     again, saw = solution.loss_and_gradients(params, np.tile(x, (times, 1)), np.tile(labels, times))
 
     check.close(again, float(loss), what="loss", n=100, given=told)

@@ -64,7 +64,7 @@ def test_the_loss_of_a_step_is_the_one_before_it(solution, seed):
 
     _, saw = solution.step(params, x, labels, learning_rate=1.0)
 
-    want = solution.cross_entropy(solution.forward(params, x), labels)
+    want = float(solution.cross_entropy(solution.forward(params, x), labels))
     check.close(saw, want, what="loss", n=100, given=f"widths (3, 4, 2), N=5, seed {seed}")
 
 

@@ -60,7 +60,9 @@ def check_is_float(check, loss, *, given):
 def check_layers(check, saw, want, *, what, given, n):
     """A list of layers, each a dictionary of arrays like want's."""
     check.that(
-        isinstance(saw, list), saw=f"{what} is a {type(saw).__name__}, wanted a list", given=given
+        isinstance(saw, list),
+        saw=f"{what} came back as a {type(saw).__name__}, wanted a list",
+        given=given,
     )
     check.that(
         len(saw) == len(want), saw=f"{what} has {len(saw)} layers of {len(want)}", given=given
@@ -68,7 +70,7 @@ def check_layers(check, saw, want, *, what, given, n):
     for index, (left, right) in enumerate(zip(saw, want, strict=True)):
         check.that(
             isinstance(left, dict) and sorted(left) == ["b", "w"],
-            saw=f"layer {index} of {what} is no dictionary of w and b",
+            saw=f"layer {index} of {what} is no dictionary with the keys w and b",
             given=given,
         )
         for name in ("w", "b"):
@@ -84,7 +86,7 @@ def params_like(saw, params):
     return [
         {
             k: np.asarray(left[k]).astype(right[k].dtype).reshape(right[k].shape)
-            if k in left and np.size(left[k]) == right[k].size
+            if isinstance(left, dict) and k in left and np.size(left[k]) == right[k].size
             else right[k]
             for k in right
         }
