@@ -80,9 +80,9 @@ def test_the_loss_is_the_mean_surprise(solution, N, V, seed, dtype):
 
 
 @rule("R2")
-@given(dtype=INTEGERS, seed=SEEDS, max_examples=15)
-def test_labels_of_any_integer_dtype_mean_the_same(solution, dtype, seed):
-    V = min(np.iinfo(dtype).max + 1, 300)  # all that the dtype can say, and 300 at most
+@given(dtype=INTEGERS, most=st.sampled_from([300, 250]), seed=SEEDS, max_examples=20)
+def test_labels_of_any_integer_dtype_mean_the_same(solution, dtype, most, seed):
+    V = min(np.iinfo(dtype).max + 1, most)
     rng = np.random.default_rng(seed)
     logits, labels = 3 * rng.normal(size=(100, V)), rng.integers(0, V, size=100)
     labels[:2] = 0, V - 1
