@@ -245,5 +245,6 @@ def _check_layer(x: np.ndarray, params: dict[str, np.ndarray], n_heads: int) -> 
     wanted |= {f"b_{name}": (width,) for name in "qkv"}
     wanted |= {"w_o": (width, model_width), "b_o": (model_width,)}
     for name, shape in wanted.items():
-        if params[name].shape != shape:
-            raise ValueError(f"{name}: wanted shape {shape}, got {params[name].shape}")
+        if params[name].shape != shape or params[name].dtype != x.dtype:
+            came = f"{params[name].dtype} {params[name].shape}"
+            raise ValueError(f"{name}: wanted {x.dtype} {shape}, got {came}")

@@ -42,9 +42,9 @@ def attention(
     Raises
     ------
     ValueError
-        Naming the argument: q, k or v with fewer than two axes or another dtype than q;
-        k without the leading axes and width of q; v without a row for each key;
-        mask that is not boolean or does not broadcast to (..., T, S).
+        Naming the argument: q that is not floating; q, k or v with fewer than two axes or another
+        dtype than q; k without the leading axes and width of q; v without the leading axes of k
+        and a row for each key; mask that is not boolean or does not broadcast to (..., T, S).
 
     Examples
     --------
@@ -94,7 +94,7 @@ def multi_head_attention(
     ------
     ValueError
         Naming the argument: x without three axes; n_heads below 1 or not a divisor;
-        the parameter (``w_k``, say) whose shape does not fit; mask as in ``attention``.
+        the parameter (``w_k``, say) whose shape or dtype does not fit; mask as in ``attention``.
 
     Examples
     --------

@@ -1,5 +1,6 @@
 """Stage 1: scaled dot-product attention without masks."""
 
+import copy
 import math
 
 import numpy as np
@@ -43,6 +44,17 @@ def test_output_has_a_row_for_each_query(solution, lead, T, S, D_v, dtype):
     out = solution.attention(q, k, v)
 
     check.array(out, shape=(*lead, T, D_v), dtype=dtype, what="output", given=words)
+
+
+@rule("R1")
+@given(dtype=st.sampled_from(["float16", "float32"]), scale=st.sampled_from([0.5, 1.0]))
+def test_a_scale_of_numpy_leaves_the_dtype_alone(solution, dtype, scale):
+    q, k, v, words = normal(0, dtype=dtype)
+
+    out = solution.attention(q, k, v, scale=np.float64(scale))
+
+    words += f", scale=np.float64({scale})"
+    check.array(out, shape=(3, 2), dtype=dtype, what="output", given=words)
 
 
 @rule("R2")
@@ -104,7 +116,7 @@ def test_scores_are_scaled_by_the_width_of_a_query(solution, seed, T, D, D_v):
 
 
 @rule("R3")
-@given(seed=SEEDS, T=SIZES, D=SIZES, scale=st.sampled_from([0.0, 1.0, -0.7, 2.0, 0.125]))
+@given(seed=SEEDS, T=SIZES, D=SIZES, scale=st.sampled_from([0.0, 1.0, -0.7, 2, 0.125]))
 def test_a_given_scale_replaces_the_default(solution, seed, T, D, scale):
     q, k, v, words = normal(seed, (), T, 2, D, 1)
     v[0], v[1] = 1.0, 0.0
@@ -153,33 +165,39 @@ def test_entries_of_the_leading_axes_do_not_mix(solution, seed, lead, T, S):
 
 
 FAR = {"float32": 300.0, "float64": 3000.0}
+SIZES_OF_SCORES = st.sampled_from(
+    [("float32", 300.0), ("float32", 1e6), ("float32", 1e30), ("float64", 3e3), ("float64", 1e200)]
+)
 
 
 @rule("R5")
-@given(seed=SEEDS, T=MANY, S=MANY, dtype=DTYPES)
-def test_moving_all_scores_of_a_row_changes_nothing(solution, seed, T, S, dtype):
+@given(seed=SEEDS, T=MANY, S=MANY, apart=st.booleans(), dtype=DTYPES)
+def test_moving_all_scores_of_a_row_changes_nothing(solution, seed, T, S, apart, dtype):
     moves = [(0.0, FAR[dtype], -FAR[dtype])[t % 3] for t in range(T)]
     q, k, v = scored(seed, moves, S, dtype)
+    if apart:  # each query in an entry of a leading axis
+        q, k, v = q[:, None], np.stack([k] * T), np.stack([v] * T)
 
     out = solution.attention(q, k, v, scale=1.0)
 
     want = solution.attention(q * np.array([1, 1, 0], dtype), k, v, scale=1.0)
-    words = f"T={T}, S={S}, {dtype}, scores of -2 to 2, those of the rows moved by {moves}"
+    words = f"q {q.shape}, S={S}, {dtype}, scores of -2 to 2, those of the queries moved by {moves}"
     check.close(out, want, what="output", given=words, n=3 + S, scale=FAR[dtype])
 
 
 @rule("R5")
-@given(seed=SEEDS, S=st.integers(2, 9), dtype=DTYPES)
-def test_a_score_far_above_the_others_takes_all_the_weight(solution, seed, S, dtype):
+@given(seed=SEEDS, S=st.integers(2, 9), scores=SIZES_OF_SCORES, top=st.sampled_from([1, 0, -1]))
+def test_a_score_far_above_the_others_takes_all_the_weight(solution, seed, S, scores, top):
+    dtype, size = scores
     rng = np.random.default_rng(seed)
     v = rng.standard_normal((S, 3)).astype(dtype)
     best = int(rng.integers(S))
-    k = np.full((S, 1), -FAR[dtype], dtype)
-    k[best] = FAR[dtype]
+    k = np.full((S, 1), (top - 2) * size, dtype)
+    k[best] = top * size
 
     out = solution.attention(np.ones((1, 1), dtype), k, v, scale=1.0)
 
-    words = f"{S} keys, {dtype}, score {FAR[dtype]:g} for one, {-FAR[dtype]:g} for the others"
+    words = f"{S} keys, {dtype}, score {top * size:g} for one, {(top - 2) * size:g} for the others"
     check.close(out, v[best : best + 1], what="output", given=words, n=S)
 
 
@@ -242,6 +260,21 @@ def test_float16_scores_have_the_room_of_float32(solution, step, T, S):
     check.close(out, want, what="output", given=f"{words}, v = 0, 1, …")
 
 
+@rule("R6")
+@given(scale=st.sampled_from([1 / 3, 0.7, 1.1, 1.9]), max_examples=4)
+def test_float16_is_rounded_at_the_end_alone(solution, scale):
+    # Weights of nearly 4/5 and 1/5 make terms of 410 and -410: each rounding on the way is seen.
+    q, v = np.ones((1, 1), np.float16), np.array([[512], [-2048]], np.float16)
+    k = np.array([[math.log(4) / scale], [0]], np.float16)
+
+    out = solution.attention(q, k, v, scale=scale)
+
+    share = 1 / (1 + math.exp(-scale * float(k[0, 0])))
+    want = np.array([[512 * share - 2048 * (1 - share)]], np.float16)
+    words = f"float16, q = [[1]], k = [[{k[0, 0]}], [0]], v = [[512], [-2048]], scale={scale:.3g}"
+    check.close(out, want, what="output", given=words)
+
+
 @rule("R7")
 @given(seed=SEEDS, lead=LEADS, dtype=DTYPES, scale=st.sampled_from([None, 0.5]), max_examples=20)
 def test_arguments_are_not_modified(solution, seed, lead, dtype, scale):
@@ -263,6 +296,32 @@ def test_the_output_is_no_view_of_the_arguments(solution, seed, lead, T, S, dtyp
 
 
 @rule("R7")
+@given(seed=SEEDS, lead=LEADS, T=SIZES, S=SIZES, dtype=DTYPES, max_examples=10)
+def test_a_later_call_changes_no_earlier_result(solution, seed, lead, T, S, dtype):
+    q, k, v, words = normal(seed, lead, T, S, dtype=dtype)
+    first = solution.attention(q, k, v)
+    before = copy.deepcopy(first)
+
+    solution.attention(-q, k, v + 1)
+
+    words += ", then a call with -q, k and v + 1"
+    check.equal(first, before, what="output of the first call", given=words, moved=True)
+
+
+@rule("R7")
+@given(seed=SEEDS, T=SIZES, S=SIZES, max_examples=20)
+def test_rows_that_share_memory_give_the_same_result(solution, seed, T, S):
+    q, k, v, words = normal(seed, (), T, S)
+    shared = [np.broadcast_to(array, (2, 3, *array.shape)) for array in (q, k, v)]
+
+    out = solution.attention(*shared)
+
+    want = np.broadcast_to(solution.attention(q, k, v), (2, 3, T, 2))
+    words += ", each broadcast to leading axes (2, 3) by strides of 0"
+    check.close(out, want, what="output", given=words, n=4 + S)
+
+
+@rule("R7")
 @given(seed=SEEDS, T=SIZES, S=SIZES, max_examples=20)
 def test_strided_arguments_give_the_same_result(solution, seed, T, S):
     q, k, v, words = normal(seed, (2, 3), 2 * T, S, 8, 5)
@@ -276,9 +335,9 @@ def test_strided_arguments_give_the_same_result(solution, seed, T, S):
 
 
 @rule("R8")
-@given(seed=SEEDS, T=MANY, S=MANY, row=st.integers(0, 6), max_examples=20)
-def test_a_nan_in_a_query_reaches_its_own_row_alone(solution, seed, T, S, row):
-    q, k, v, words = normal(seed, (), T, S)
+@given(seed=SEEDS, T=MANY, S=SIZES, row=st.integers(0, 6), dtype=DTYPES, max_examples=20)
+def test_a_nan_in_a_query_reaches_its_own_row_alone(solution, seed, T, S, row, dtype):
+    q, k, v, words = normal(seed, (), T, S, dtype=dtype)
     want = solution.attention(q, k, v).copy()
     q[row % T, 0] = want[row % T] = np.nan
 
@@ -290,11 +349,21 @@ def test_a_nan_in_a_query_reaches_its_own_row_alone(solution, seed, T, S, row):
 
 MISFITS = [
     ("q", "q of shape (4,)", lambda q, k, v: (q[0], k, v)),
+    ("q", "q, k and v of integers", lambda *args: [array.astype(np.int64) for array in args]),
+    ("k", "k of shape (4,)", lambda q, k, v: (q, k[0], v)),
     ("k", "k of another width than q", lambda q, k, v: (q, k[:, :3], v)),
     ("k", "k with a leading axis that q lacks", lambda q, k, v: (q, k[None], v[None])),
     ("k", "k of float32 for q of float64", lambda q, k, v: (q, k.astype(np.float32), v)),
+    ("k", "k (1, 5, 4) for q (2, 3, 4)", lambda q, k, v: (np.stack([q, q]), k[None], v[None])),
+    ("v", "v of shape (2,)", lambda q, k, v: (q, k, v[0])),
     ("v", "v with fewer rows than k", lambda q, k, v: (q, k, v[:4])),
+    ("v", "v with one row for five keys", lambda q, k, v: (q, k, v[:1])),
     ("v", "v with a leading axis that k lacks", lambda q, k, v: (q, k, v[None])),
+    (
+        "v",
+        "v (1, 5, 2) for k (2, 5, 4)",
+        lambda q, k, v: (np.stack([q, q]), np.stack([k, k]), v[None]),
+    ),
     ("v", "v of float32 for q of float64", lambda q, k, v: (q, k, v.astype(np.float32))),
 ]
 

@@ -90,6 +90,24 @@ def test_what_stands_in_forbidden_keys_has_no_influence(solution, seed, T, S, si
     check.close(out, want, what="output", given=words, n=4 + S)
 
 
+@rule("R11")
+@given(
+    seed=SEEDS, S=MANY, size=st.sampled_from([1e4, 1e12, 1e34]), causal=st.booleans(), dtype=DTYPES
+)
+def test_a_forbidden_key_loses_against_any_score(solution, seed, S, size, causal, dtype):
+    T = S if causal else 3
+    _, _, v, words = normal(seed, (), T, S, dtype)
+    q, k = np.ones((T, 1), dtype), np.full((S, 1), -size, dtype)
+    mask = some(seed, (S,))
+    mask[0] = True  # also in causal order no query sees nothing
+
+    out = solution.attention(q, k, v, mask=mask, causal=causal, scale=1.0)
+
+    near = solution.attention(q, np.zeros_like(k), v, mask=mask, causal=causal, scale=1.0)
+    words += f", then all scores are -{size:g}, {shown(mask)}, causal={causal}"
+    check.close(out, near, what="output, against that for scores of 0,", given=words, n=S)
+
+
 def _fitting_masks(seed, B, H, T, S):
     shapes = [(S,), (1, S), (T, S), (H, 1, S), (1, T, S), (B, 1, 1, S), (B, 1, T, S), (1, H, T, S)]
     return [some(seed + i, shape) for i, shape in enumerate([*shapes, (B, H, T, S)])]
@@ -106,6 +124,37 @@ def test_a_mask_that_broadcasts_means_the_broadcast_mask(solution, seed, B, H, T
         whole = np.broadcast_to(mask, (B, H, T, S)).copy()
         want = solution.attention(q, k, v, mask=whole)
         check.close(out, want, what="output", given=f"{words}, mask {mask.shape}", n=4 + S)
+
+
+@rule("R12")
+@given(seed=SEEDS, B=st.integers(1, 3), T=SIZES, S=SIZES, max_examples=20)
+def test_a_mask_may_be_one_answer_for_all_keys(solution, seed, B, T, S):
+    q, k, v, words = normal(seed, (B, 2), T, S)
+    rng = np.random.default_rng(seed)
+
+    for shape in ((), (1,), (T, 1), (B, 1, T, 1), (B, 1, 1, 1)):
+        mask = np.asarray(rng.random(shape) < 0.6)
+        out = solution.attention(q, k, v, mask=mask)
+
+        whole = np.broadcast_to(mask, (B, 2, T, S)).copy()
+        want = solution.attention(q, k, v, mask=whole)
+        given = f"{words}, mask {shape}: {mask.ravel().tolist()}"
+        check.close(out, want, what="output", given=given, n=4 + S)
+
+
+@rule("R8")
+@given(seed=SEEDS, T=MANY, more=st.integers(0, 3), row=st.integers(0, 6), causal=st.booleans())
+def test_a_nan_in_a_query_is_not_taken_for_a_lack_of_keys(solution, seed, T, more, row, causal):
+    q, k, v, words = normal(seed, (), T, T + more)
+    mask = some(seed, (T, T + more))
+    mask[:, 0] = True  # also in causal order no query sees nothing
+    want = solution.attention(q, k, v, mask=mask, causal=causal).copy()
+    q[row % T, 0] = want[row % T] = np.nan
+
+    out = solution.attention(q, k, v, mask=mask, causal=causal)
+
+    words += f", {shown(mask)}, causal={causal}, then q[{row % T}, 0] = NaN"
+    check.close(out, want, what="output", given=words, n=4 + T + more, finite=False)
 
 
 @rule("R13")
@@ -150,21 +199,21 @@ def test_without_any_key_every_query_gets_zeros(solution, T, lead, dtype):
 
 
 @rule("R13")
-@given(seed=SEEDS, T=SIZES, S=SIZES, dtype=DTYPES, max_examples=20)
-def test_a_query_without_keys_raises_no_floating_point_error(solution, seed, T, S, dtype):
+@given(seed=SEEDS, T=SIZES, S=st.integers(0, 7), causal=st.booleans(), dtype=DTYPES)
+def test_a_query_without_keys_raises_no_floating_point_error(solution, seed, T, S, causal, dtype):
     # All sizes stay below 14: some builds of BLAS raise flags of their own on larger matrices.
     q, k, v, words = normal(seed, (), T, S, dtype)
-    mask = some(seed, (T, S))
+    mask = np.random.default_rng(seed).random((T, S)) < 0.5
     mask[-1] = False
     saw = ""
 
     with np.errstate(over="raise", divide="raise", invalid="raise"):
         try:
-            solution.attention(q, k, v, mask=mask)
+            solution.attention(q, k, v, mask=mask, causal=causal)
         except FloatingPointError as error:
             saw = f"NumPy warned on the way: {error}"
 
-    check.that(not saw, saw=saw, given=f"{words}, {shown(mask)}")
+    check.that(not saw, saw=saw, given=f"{words}, {shown(mask)}, causal={causal}")
 
 
 @rule("R14")
@@ -253,10 +302,32 @@ def test_the_mask_is_not_modified(solution, seed, T, more):
         solution.attention(q, k, v, mask=mask, causal=True)
 
 
+@rule("R7")
+@given(seed=SEEDS, T=SIZES, more=st.integers(0, 3), causal=st.booleans(), max_examples=20)
+def test_a_mask_may_be_strided_or_read_only(solution, seed, T, more, causal):
+    S = T + more
+    q, k, v, words = normal(seed, (2,), T, S)
+    mask = some(seed, (T, S))
+    want = solution.attention(q, k, v, mask=mask, causal=causal)
+    words += f", causal={causal}, {shown(mask)}"
+    twice = np.repeat(mask, 2, axis=1)
+    ways = {
+        "in Fortran order": np.asfortranarray(mask),
+        "as every other column of another": twice[:, ::2],
+        "broadcast to (2, T, S), read-only": np.broadcast_to(mask, (2, T, S)),
+    }
+
+    for way, same in ways.items():
+        out = solution.attention(q, k, v, mask=same, causal=causal)
+
+        check.close(out, want, what="output", given=f"{words}, the mask {way}", n=4 + S)
+
+
 MISFITS = [
     ("mask of 0 and 1 as integers", np.ones((3, 5), np.int64)),
     ("mask of 0.0 and 1.0", np.ones((3, 5))),
     ("mask (5, 3) for T=3, S=5", np.ones((5, 3), bool)),
+    ("mask (3, 4) for T=3, S=5", np.ones((3, 4), bool)),
     ("mask (2, 3, 5) for q (3, 4)", np.ones((2, 3, 5), bool)),
     ("mask (1, 1, 3, 5) for q (3, 4)", np.ones((1, 1, 3, 5), bool)),
 ]

@@ -1,5 +1,6 @@
 """Stage 3: many heads between learned projections."""
 
+import copy
 import math
 
 import numpy as np
@@ -112,6 +113,23 @@ def test_every_head_has_its_own_mask(solution, seed, T, H, causal, dtype):
 
 
 @rule("R18")
+@given(seed=SEEDS, T=st.integers(2, 3), H=st.integers(2, 3), causal=st.booleans(), max_examples=20)
+def test_a_mask_is_broadcast_to_batch_and_heads(solution, seed, T, H, causal):
+    x, params, words = layer(seed, 2, T, 6, H)
+    rng = np.random.default_rng(seed)
+
+    # B may be as large as H or T: what an axis means does not follow from its size.
+    for shape in ((T,), (T, T), (T, 1), (H, 1, T), (H, T, T), (2, 1, 1, T), (2, 1, T, T)):
+        mask = rng.random(shape) < 0.6
+        out = solution.multi_head_attention(x, params, n_heads=H, mask=mask, causal=causal)
+
+        whole = np.broadcast_to(mask, (2, H, T, T)).copy()
+        want = solution.multi_head_attention(x, params, n_heads=H, mask=whole, causal=causal)
+        given = f"{words}, mask {shape}, causal={causal}"
+        check.close(out, want, what="output", given=given, n=length(6, 2, T, H))
+
+
+@rule("R18")
 @given(seed=SEEDS, T=st.integers(2, 6), H=st.integers(1, 4), kept=st.integers(1, 5))
 def test_a_later_token_does_not_change_earlier_outputs(solution, seed, T, H, kept):
     x, params, words = layer(seed, 2, T, 6, H)
@@ -187,6 +205,57 @@ def test_float16_projections_have_the_room_of_float32(solution):
     check.close(out, want, what="output", given=words)
 
 
+@rule("R6")
+@given(factor=st.sampled_from([1, 2]), shift=st.sampled_from([0, 2048]), max_examples=4)
+def test_a_float16_layer_is_rounded_at_the_end_alone(solution, factor, shift):
+    # The value is (1 + 2^-12, 1): float16 would round it to (1, 1), and the sum of products too.
+    tiny = 2.0**-12
+    x = np.ones((1, 1, 1))
+    params = {f"w_{name}": np.ones((1, 2)) for name in "qkv"}
+    params |= {"b_q": np.zeros(2), "b_k": np.zeros(2), "b_v": np.array([tiny, 0])}
+    other = shift - 2048.0 * factor
+    params |= {"w_o": np.array([[2048.0 * factor], [other]]), "b_o": np.array([-float(shift)])}
+    halves = {name: array.astype(np.float16) for name, array in params.items()}
+
+    out = solution.multi_head_attention(x.astype(np.float16), halves, n_heads=1)
+
+    want = np.full((1, 1, 1), factor / 2, np.float16)
+    words = f"float16, one token [1], w_q = w_k = w_v = [[1, 1]], b_v = [{tiny}, 0]"
+    words += f", w_o = [[{2048 * factor}], [{other:g}]], b_o = [{-shift}]"
+    check.close(out, want, what="output", given=words)
+
+
+@rule("R7")
+@given(seed=SEEDS, T=SIZES, H=st.integers(1, 3), causal=st.booleans(), max_examples=15)
+def test_strided_tokens_and_parameters_give_the_same_result(solution, seed, T, H, causal):
+    x, params, words = layer(seed, 2, T, 6, H)
+    turned = {name: np.repeat(array, 2, axis=-1)[..., ::2] for name, array in params.items()}
+    turned |= {name: np.asfortranarray(params[name]) for name in ("w_q", "w_v", "w_o")}
+    stacked = np.ascontiguousarray(x.swapaxes(0, 1)).swapaxes(0, 1)
+
+    out = solution.multi_head_attention(stacked, turned, n_heads=H, causal=causal)
+
+    words += ", then x stored as (T, B, C), w_q, w_v and w_o in Fortran order, the rest strided"
+    want = solution.multi_head_attention(x, params, n_heads=H, causal=causal)
+    what = "output, against contiguous copies,"
+    check.close(out, want, what=what, given=f"{words}, causal={causal}", n=length(6, 2, T, H))
+
+
+@rule("R7")
+@given(seed=SEEDS, B=st.integers(1, 2), T=SIZES, dtype=DTYPES, max_examples=10)
+def test_the_output_of_a_layer_is_its_own(solution, seed, B, T, dtype):
+    x, params, words = layer(seed, B, T, dtype=dtype)
+
+    out = solution.multi_head_attention(x, params, n_heads=3)
+
+    check.array(out, shape=x.shape, dtype=dtype, what="output", given=words)
+    check.fresh(out, what="output", given=words, x=x, params=params)
+    before = copy.deepcopy(out)
+    solution.multi_head_attention(-x, params, n_heads=3)
+    words += ", then a call with -x"
+    check.equal(out, before, what="output of the first call", given=words, moved=True)
+
+
 @rule("R7")
 @given(seed=SEEDS, causal=st.booleans(), dtype=DTYPES, max_examples=10)
 def test_tokens_and_parameters_are_not_modified(solution, seed, causal, dtype):
@@ -202,8 +271,12 @@ def test_tokens_and_parameters_are_not_modified(solution, seed, causal, dtype):
 
 MISFITS = [
     ("x", "x of shape (4, 6)", (4, 6)),
+    ("x", "x of shape (1, 2, 4, 6)", (1, 2, 4, 6)),
     ("w_q", "w_q of shape (5, 6) for x (2, 4, 6)", (5, 6)),
     ("w_k", "w_k of shape (6, 9) for w_q (6, 6)", (6, 9)),
+    ("w_v", "w_v of shape (6, 3) for w_q (6, 6)", (6, 3)),
+    ("b_q", "b_q of shape (2, 6) for w_q (6, 6)", (2, 6)),
+    ("b_k", "b_k of shape (3,) for w_k (6, 6)", (3,)),
     ("b_v", "b_v of shape (1,) for w_v (6, 6)", (1,)),
     ("w_o", "w_o of shape (6, 1) for x (2, 4, 6)", (6, 1)),
     ("b_o", "b_o of shape (1,) for x (2, 4, 6)", (1,)),
@@ -225,6 +298,48 @@ def test_an_array_that_does_not_fit_is_named(solution):
             what="multi_head_attention",
             given=words,
             names=name,
+        )
+
+
+@rule("R9")
+def test_a_parameter_of_another_dtype_is_named(solution):
+    x, params, _ = layer(1, dtype="float32")
+
+    for name in sorted(params):
+        arrays = {**params, name: params[name].astype(np.float64)}
+        check.raises(
+            ValueError,
+            solution.multi_head_attention,
+            x,
+            arrays,
+            n_heads=3,
+            what="multi_head_attention",
+            given=f"{name} of float64, all else of float32",
+            names=name,
+        )
+
+
+@rule("R9")
+def test_a_mask_that_does_not_fit_the_heads_is_named(solution):
+    x, params, _ = layer(1)
+    masks = {
+        "a mask of 0 and 1 as integers": np.ones((4, 4), np.int64),
+        "a mask (2, 4, 4) for 2 sequences and 3 heads": np.ones((2, 4, 4), bool),
+        "a mask (4, 3) for T=4": np.ones((4, 3), bool),
+        "a mask (1, 2, 3, 4, 4)": np.ones((1, 2, 3, 4, 4), bool),
+    }
+
+    for words, mask in masks.items():
+        check.raises(
+            ValueError,
+            solution.multi_head_attention,
+            x,
+            params,
+            n_heads=3,
+            mask=mask,
+            what="multi_head_attention",
+            given=words,
+            names="mask",
         )
 
 

@@ -1,5 +1,6 @@
 """Stage 4: the backward pass of attention and of the layer, in little memory."""
 
+import copy
 import math
 
 import numpy as np
@@ -116,6 +117,19 @@ def test_gradients_are_the_slopes_of_the_output(solution, seed, T, S, D, D_v, sc
 
 
 @rule("R20")
+@given(seed=SEEDS, T=SIZES, S=SIZES, max_examples=15)
+def test_gradients_do_not_depend_on_earlier_forward_passes(solution, seed, T, S):
+    d_out, q, k, v, words = normal(seed, (), T, S)
+    want = solution.attention_backward(d_out, q, k, v)
+    solution.attention(-q, k, v)
+
+    saw = solution.attention_backward(d_out, q, k, v)
+
+    words += ": once more, after a forward pass with -q"
+    close_gradients(saw, want, words, n=2 * (3 + S + T))
+
+
+@rule("R20")
 @given(seed=SEEDS, T=SIZES, S=SIZES, dtype=DTYPES)
 def test_values_share_out_the_whole_gradient(solution, seed, T, S, dtype):
     d_out, q, k, v, words = normal(seed, (2,), T, S, dtype=dtype)
@@ -177,6 +191,45 @@ def test_gradients_survive_scores_in_the_hundreds(solution, seed, T, S, dtype):
     close_gradients(same, (near[0][:, :2], *near[1:]), words, n=6 + T + S, scale=4 * offset)
 
 
+@rule("R5")
+@given(seed=SEEDS, T=SIZES, S=SIZES, causal=st.booleans(), dtype=DTYPES, max_examples=25)
+def test_gradients_raise_no_floating_point_error(solution, seed, T, S, causal, dtype):
+    # All sizes stay below 14: some builds of BLAS raise flags of their own on larger matrices.
+    d_out, q, k, v, words = normal(seed, (), T, S, dtype=dtype)
+    q *= {"float32": 300.0, "float64": 3000.0}[dtype]
+    mask = np.random.default_rng(seed).random((T, S)) < 0.7
+    words += f", q times 300 or 3,000, mask from default_rng({seed}).random({mask.shape}) < 0.7"
+    saw = ""
+
+    with np.errstate(over="raise", divide="raise", invalid="raise"):
+        try:
+            solution.attention_backward(d_out, q, k, v, mask=mask, causal=causal)
+        except FloatingPointError as error:
+            saw = f"NumPy warned on the way: {error}"
+
+    check.that(not saw, saw=saw, given=f"{words}, causal={causal}")
+
+
+@rule("R6")
+def test_float16_gradients_are_rounded_at_the_end_alone(solution):
+    def halves(*rows):
+        return [np.array(array, np.float16) for array in rows]
+
+    # The weights of the first query are 1/2 ± 2^-13, and float16 has no such numbers.
+    args = halves([[2048], [-2048]], [[2.0**-11], [0]], [[1], [0]], [[0], [0]])
+    d_v = solution.attention_backward(*args, scale=1.0)[2]
+
+    words = f"float16, d_out, q, k, v = {[array.tolist() for array in args]}, scale=1"
+    check.close(d_v, np.array([[0.25], [-0.25]], np.float16), what="d_v", given=words)
+
+    # All weights are 1/2, the gradients of the scores (1 + 2^-12) / 4 and 1 / 4.
+    args = halves([[1, 1], [1, 0]], [[2048], [-2048]], [[0], [0]], [[1, 2.0**-12], [0, 0]])
+    d_k = solution.attention_backward(*args, scale=1.0)[1]
+
+    words = f"float16, d_out, q, k, v = {[array.tolist() for array in args]}, scale=1"
+    check.close(d_k, np.array([[0.125], [-0.125]], np.float16), what="d_k", given=words)
+
+
 @rule("R6")
 @given(step=st.sampled_from([1, 1024]), S=st.integers(2, 5), max_examples=8)
 def test_float16_gradients_have_the_room_of_float32(solution, step, S):
@@ -230,13 +283,20 @@ def test_gradients_are_slopes_under_any_mask(solution, seed, T, S, causal):
 
 
 @rule("R21")
-@given(seed=SEEDS, T=SIZES, S=st.integers(2, 5), key=st.integers(0, 4), dtype=DTYPES)
-def test_a_forbidden_key_gets_and_gives_no_gradient(solution, seed, T, S, key, dtype):
+@given(
+    seed=SEEDS,
+    T=SIZES,
+    S=st.integers(2, 5),
+    key=st.integers(0, 4),
+    size=st.sampled_from([1e4, 1e30]),
+    dtype=DTYPES,
+)
+def test_a_forbidden_key_gets_and_gives_no_gradient(solution, seed, T, S, key, size, dtype):
     d_out, q, k, v, words = normal(seed, (2,), T, S, dtype=dtype)
     key %= S
     mask = np.arange(S) != key
-    k[:, key], v[:, key] = 1e4, -1e4
-    words += f", key {key} forbidden to all, it and its value of size 10,000"
+    k[:, key], v[:, key] = size, -size
+    words += f", key {key} forbidden to all, it and its value of size {size:g}"
 
     saw = solution.attention_backward(d_out, q, k, v, mask=mask)
 
@@ -295,6 +355,104 @@ def test_layer_backward_does_not_modify_its_arguments(solution, seed, causal, dt
 
     with check.unchanged(given=words, d_out=d_out, x=x, params=params):
         solution.multi_head_attention_backward(d_out, x, params, n_heads=2, causal=causal)
+
+
+@rule("R7")
+@given(seed=SEEDS, T=SIZES, S=SIZES, causal=st.booleans(), max_examples=15)
+def test_strided_arguments_give_the_same_gradients(solution, seed, T, S, causal):
+    d_out, q, k, v, words = normal(seed, (2,), T, S)
+    turned = [np.asfortranarray(array) for array in (d_out, q, k)]
+    turned.append(np.repeat(v, 2, axis=-1)[..., ::2])
+    words += f", d_out, q and k in Fortran order, v every other column of another, causal={causal}"
+
+    saw = solution.attention_backward(*turned, causal=causal)
+
+    want = solution.attention_backward(d_out, q, k, v, causal=causal)
+    close_gradients(saw, want, words, n=2 * (3 + S + T))
+
+
+@rule("R7")
+@given(seed=SEEDS, T=st.integers(1, 2), S=st.integers(1, 2), dtype=DTYPES, max_examples=10)
+def test_gradients_are_arrays_of_their_own(solution, seed, T, S, dtype):
+    d_out, q, k, v, words = normal(seed, (), T, S, dtype=dtype)
+
+    saw = solution.attention_backward(d_out, q, k, v)
+
+    gradients(saw, (q.shape, k.shape, v.shape), dtype, words)
+    check.fresh(saw, what="a gradient", given=words, d_out=d_out, q=q, k=k, v=v)
+    before = copy.deepcopy(saw)
+    solution.attention_backward(d_out, -q, k, v + 1)
+    words += ", then a call with -q, k and v + 1"
+    check.equal(saw, before, what="gradients of the first call", given=words, moved=True)
+
+
+@rule("R7")
+@given(seed=SEEDS, B=st.integers(1, 2), T=st.integers(1, 3), dtype=DTYPES, max_examples=10)
+def test_layer_gradients_are_arrays_of_their_own(solution, seed, B, T, dtype):
+    d_out, x, params, words = layer(seed, B, T, dtype=dtype)
+
+    saw = solution.multi_head_attention_backward(d_out, x, params, n_heads=2)
+
+    layer_gradients(saw, x, params, words)
+    check.fresh(saw, what="a gradient", given=words, d_out=d_out, x=x, params=params)
+    before = copy.deepcopy(saw)
+    solution.multi_head_attention_backward(d_out, -x, params, n_heads=2)
+    words += ", then a call with -x"
+    check.equal(saw, before, what="gradients of the first call", given=words, moved=True)
+
+
+@rule("R7")
+@given(seed=SEEDS, T=SIZES, causal=st.booleans(), max_examples=10)
+def test_strided_parameters_give_the_same_layer_gradients(solution, seed, T, causal):
+    d_out, x, params, words = layer(seed, 2, T, 4)
+    turned = {name: np.asfortranarray(array) for name, array in params.items()}
+    stacked = [np.ascontiguousarray(array.swapaxes(0, 1)).swapaxes(0, 1) for array in (d_out, x)]
+    words += f", weights in Fortran order, d_out and x stored as (T, B, C), causal={causal}"
+
+    saw = solution.multi_head_attention_backward(*stacked, turned, n_heads=2, causal=causal)
+
+    want = solution.multi_head_attention_backward(d_out, x, params, n_heads=2, causal=causal)
+    close_layer_gradients(saw, want, words, n=6 * (4 + T))
+
+
+MISFITS = [
+    ("q", "q of shape (3,), d_out (2,)", {"q": (3,), "d_out": (2,)}),
+    ("k", "k (4, 2) for q (3, 3)", {"k": (4, 2)}),
+    ("v", "v of one row for four keys", {"v": (1, 2)}),
+    ("mask", "mask (4, 3) for T=3, S=4", {"mask": (4, 3)}),
+]
+
+
+@rule("R9")
+def test_what_the_forward_pass_refuses_the_backward_pass_refuses(solution):
+    d_out, q, k, v, _ = normal(1)
+    call = solution.attention_backward
+    right = {"d_out": d_out, "q": q, "k": k, "v": v}
+
+    for name, words, shapes in MISFITS:
+        dtype = bool if name == "mask" else np.float64
+        args = right | {key: np.ones(shape, dtype) for key, shape in shapes.items()}
+        check.raises(ValueError, call, **args, what="attention_backward", given=words, names=name)
+    args = right | {"mask": np.ones((3, 4), np.int64)}
+    words = "mask of 0 and 1 as integers"
+    check.raises(ValueError, call, **args, what="attention_backward", given=words, names="mask")
+
+
+@rule("R9")
+def test_what_the_layer_refuses_its_backward_pass_refuses(solution):
+    d_out, x, params, _ = layer(1)
+    cases = [
+        ("x", "x of shape (3, 4)", {"x": x[0], "d_out": d_out[0]}),
+        ("n_heads", "w_q with 4 columns, n_heads=3", {"n_heads": 3}),
+        ("b_k", "b_k of shape (1,) for w_k (4, 4)", {"params": params | {"b_k": np.ones(1)}}),
+        ("mask", "mask (2, 1, 3, 4) for T=3", {"mask": np.ones((2, 1, 3, 4), bool)}),
+    ]
+
+    for name, words, wrong in cases:
+        args = {"d_out": d_out, "x": x, "params": params, "n_heads": 2} | wrong
+        what = "multi_head_attention_backward"
+        call = solution.multi_head_attention_backward
+        check.raises(ValueError, call, **args, what=what, given=words, names=name)
 
 
 @rule("R9")
@@ -359,6 +517,74 @@ def test_layer_gradients_have_the_names_and_forms_of_the_parameters(solution, B,
     saw = solution.multi_head_attention_backward(d_out, x, params, n_heads=2)
 
     layer_gradients(saw, x, params, words)
+
+
+@rule("R6")
+def test_float16_layer_gradients_are_rounded_at_the_end_alone(solution):
+    # Each token sees itself alone, so that the gradient of its value is d_out @ w_o.T: 2048.5 and
+    # -2048 for the two sequences. d_out times 16 adds up to numbers that float16 can hold, by way
+    # of numbers that it cannot.
+    params = {f"w_{name}": np.ones((2, 1), np.float16) for name in "qkv"}
+    params |= {f"b_{name}": np.zeros(1, np.float16) for name in "qkv"}
+    params |= {"w_o": np.array([[2048, 0.5]], np.float16), "b_o": np.zeros(2, np.float16)}
+    x = np.ones((2, 1, 2), np.float16)
+    rows = np.array([[[1, 1]], [[-1, 0]]], np.float16)
+
+    _, d_params = solution.multi_head_attention_backward(rows, x, params, n_heads=1)
+
+    words = "float16, 2 sequences of one token [1, 1], w_o = [[2048, 0.5]], other weights 1"
+    words += ", biases 0"
+    given = f"{words}, d_out = [[[1, 1]], [[-1, 0]]]"
+    want = np.array([0.5], np.float16)
+    check.close(d_params["b_v"], want, what="d_params['b_v']", given=given)
+    check.close(d_params["w_v"], np.stack([want] * 2), what="d_params['w_v']", given=given)
+
+    large = np.array([[[3e4, 0]]] * 3 + [[[-6e4, 0]]], np.float16)
+    ones, params["w_o"] = np.ones((4, 1, 2), np.float16), np.ones((1, 2), np.float16)
+
+    _, d_params = solution.multi_head_attention_backward(large, ones, params, n_heads=1)
+
+    given = "float16, 4 sequences of one token [1, 1], all weights 1, biases 0"
+    given += ", d_out = [30000, 0] three times and [-60000, 0]"
+    want = np.array([3e4, 0], np.float16)
+    check.close(d_params["b_o"], want, what="d_params['b_o']", given=given)
+    check.close(d_params["b_v"], want[:1], what="d_params['b_v']", given=given)
+
+
+@rule("R6")
+def test_the_sum_of_a_float16_token_gradient_is_rounded_at_the_end_alone(solution):
+    # Both tokens have the key 683 and all weights are 1/2. The first element of d_x is 2,049 by
+    # way of the keys and -2,048 by way of the values, and float16 has no 2,049.
+    weights = {"w_q": [[0], [0]], "w_k": [[683], [0]], "w_v": [[-2048], [3]], "w_o": [[1, 0]]}
+    biases = {"b_q": [1], "b_k": [0], "b_v": [0], "b_o": [0, 0]}
+    params = {n: np.array(array, np.float16) for n, array in {**weights, **biases}.items()}
+    x = np.array([[[1, 1], [1, -1]]], np.float16)
+    d_out = np.array([[[1, 0], [1, 0]]], np.float16)
+
+    saw = solution.multi_head_attention_backward(d_out, x, params, n_heads=1)
+
+    words = f"float16, x = {x.tolist()}, d_out = {d_out.tolist()}, {weights}, {biases}"
+    d_x, _ = layer_gradients(saw, x, params, words)
+    want = np.ones((1, 1, 1), np.float16)
+    check.close(d_x[:1, :1, :1], want, what="d_x[:1, :1, :1]", given=words)
+
+
+@rule("R22")
+@given(seed=SEEDS, T=st.integers(2, 3), H=st.integers(2, 3), causal=st.booleans(), max_examples=10)
+def test_layer_gradients_take_the_masks_of_the_layer(solution, seed, T, H, causal):
+    d_out, x, params, words = layer(seed, 2, T, 4, H)
+    rng = np.random.default_rng(seed)
+
+    # B may be as large as H or T: what an axis means does not follow from its size.
+    for shape in ((T,), (T, T), (T, 1), (H, 1, T), (H, T, T), (2, 1, T, T)):
+        options = {"n_heads": H, "causal": causal}
+        mask = rng.random(shape) < 0.6
+        saw = solution.multi_head_attention_backward(d_out, x, params, mask=mask, **options)
+
+        whole = np.broadcast_to(mask, (2, H, T, T)).copy()
+        want = solution.multi_head_attention_backward(d_out, x, params, mask=whole, **options)
+        layer_gradients(saw, x, params, words)
+        close_layer_gradients(saw, want, f"{words}, mask {shape}, causal={causal}", n=6 * (4 + T))
 
 
 @rule("R22")
