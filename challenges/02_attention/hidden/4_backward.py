@@ -269,11 +269,12 @@ def test_gradients_keep_differences_that_the_dtype_can_tell(solution, dtype):
 
 
 @rule("R21")
-@given(seed=SEEDS, T=MANY, S=MANY, causal=st.booleans())
-def test_gradients_are_slopes_under_any_mask(solution, seed, T, S, causal):
+@given(seed=SEEDS, T=MANY, S=MANY, masked=st.booleans(), causal=st.booleans())
+def test_gradients_are_slopes_under_any_mask(solution, seed, T, S, masked, causal):
     d_out, q, k, v, words = normal(seed, (2,), T, S)
-    mask = np.random.default_rng(seed).random((T, S)) < 0.6
-    words += f", mask from default_rng({seed}).random({mask.shape}) < 0.6, causal={causal}"
+    mask = np.random.default_rng(seed).random((T, S)) < 0.6 if masked else None
+    words += f", mask from default_rng({seed}).random({(T, S)}) < 0.6" if masked else ", no mask"
+    words += f", causal={causal}"
 
     saw = solution.attention_backward(d_out, q, k, v, mask=mask, causal=causal)
 
@@ -588,9 +589,16 @@ def test_layer_gradients_take_the_masks_of_the_layer(solution, seed, T, H, causa
 
 
 @rule("R22")
-@given(seed=SEEDS, T=st.integers(1, 3), H=st.integers(1, 2), causal=st.booleans(), max_examples=6)
-def test_layer_gradients_are_the_slopes_of_the_output(solution, seed, T, H, causal):
-    d_out, x, params, words = layer(seed, 2, T, 3, H)
+@given(
+    seed=SEEDS,
+    T=st.integers(1, 3),
+    sizes=st.sampled_from([(3, 1), (3, 2), (2, 1), (4, 2)]),  # also where C = H·D
+    causal=st.booleans(),
+    max_examples=8,
+)
+def test_layer_gradients_are_the_slopes_of_the_output(solution, seed, T, sizes, causal):
+    C, H = sizes
+    d_out, x, params, words = layer(seed, 2, T, C, H)
     words += f", causal={causal}"
 
     def losses_of(name):
@@ -690,9 +698,11 @@ def test_a_layer_gradient_that_does_not_fit_is_named(solution):
 
 
 @rule("R22")
-@given(seed=SEEDS, B=st.integers(1, 3), T=SIZES, H=st.integers(1, 3), dtype=DTYPES)
-def test_layer_gradients_have_the_right_values(solution, reference, seed, B, T, H, dtype):
-    d_out, x, params, words = layer(seed, B, T, 5, H, 3, dtype)
+@given(
+    seed=SEEDS, B=st.integers(1, 3), T=SIZES, C=st.sampled_from([5, 6]), H=SIZES, dtype=DTYPES
+)
+def test_layer_gradients_have_the_right_values(solution, reference, seed, B, T, C, H, dtype):
+    d_out, x, params, words = layer(seed, B, T, C, H, 3, dtype)
     mask = np.random.default_rng(seed).random((B, 1, 1, T)) < 0.7
     mask[..., 0] = True
     options = {"n_heads": H, "mask": mask, "causal": bool(seed % 2)}
@@ -701,7 +711,7 @@ def test_layer_gradients_have_the_right_values(solution, reference, seed, B, T, 
 
     want = reference.multi_head_attention_backward(d_out, x, params, **options)
     words += f", padding mask {mask[:, 0, 0].tolist()}, causal={bool(seed % 2)}"
-    close_layer_gradients(saw, want, words, n=6 * (5 + T + B))
+    close_layer_gradients(saw, want, words, n=6 * (C + T + B))
 
 
 @rule("R23")
