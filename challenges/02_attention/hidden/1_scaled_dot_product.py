@@ -264,15 +264,16 @@ def test_float16_scores_have_the_room_of_float32(solution, step, T, S):
 @given(scale=st.sampled_from([1 / 3, 0.7, 1.1, 1.9]), max_examples=4)
 def test_float16_is_rounded_at_the_end_alone(solution, scale):
     # Weights of nearly 4/5 and 1/5 make terms of 410 and -410: each rounding on the way is seen.
-    q, v = np.ones((1, 1), np.float16), np.array([[512], [-2048]], np.float16)
+    columns = [[512, 500, -256], [-2048, -2000, 1025]]
+    q, v = np.ones((1, 1), np.float16), np.array(columns, np.float16)
     k = np.array([[math.log(4) / scale], [0]], np.float16)
 
     out = solution.attention(q, k, v, scale=scale)
 
     share = 1 / (1 + math.exp(-scale * float(k[0, 0])))
-    want = np.array([[512 * share - 2048 * (1 - share)]], np.float16)
-    words = f"float16, q = [[1]], k = [[{k[0, 0]}], [0]], v = [[512], [-2048]], scale={scale:.3g}"
-    check.close(out, want, what="output", given=words)
+    want = np.array([[share, 1 - share]]) @ columns
+    words = f"float16, q = [[1]], k = [[{k[0, 0]}], [0]], v = {columns}, scale={scale:.3g}"
+    check.close(out, want.astype(np.float16), what="output", given=words)
 
 
 @rule("R7")

@@ -208,20 +208,16 @@ def test_float16_projections_have_the_room_of_float32(solution):
 @rule("R6")
 @given(factor=st.sampled_from([1, 2]), shift=st.sampled_from([0, 2048]), max_examples=4)
 def test_a_float16_layer_is_rounded_at_the_end_alone(solution, factor, shift):
-    # The value is (1 + 2^-12, 1): float16 would round it to (1, 1), and the sum of products too.
-    tiny = 2.0**-12
-    x = np.ones((1, 1, 1))
-    params = {f"w_{name}": np.ones((1, 2)) for name in "qkv"}
-    params |= {"b_q": np.zeros(2), "b_k": np.zeros(2), "b_v": np.array([tiny, 0])}
-    other = shift - 2048.0 * factor
-    params |= {"w_o": np.array([[2048.0 * factor], [other]]), "b_o": np.array([-float(shift)])}
-    halves = {name: array.astype(np.float16) for name, array in params.items()}
+    # The value is (1 + 2^-12, 1): float16 would round it to (1, 1), and the sums of products too.
+    w_o = [[2048 * factor, 2048], [shift - 2048 * factor, 1]]
+    lists = {f"w_{name}": [[1, 1], [0, 0]] for name in "qkv"} | {"w_o": w_o}
+    lists |= {"b_q": [0, 0], "b_k": [0, 0], "b_v": [2.0**-12, 0], "b_o": [-shift, -2048]}
+    params = {name: np.array(rows, np.float16) for name, rows in lists.items()}
 
-    out = solution.multi_head_attention(x.astype(np.float16), halves, n_heads=1)
+    out = solution.multi_head_attention(np.array([[[1, 0]]], np.float16), params, n_heads=1)
 
-    want = np.full((1, 1, 1), factor / 2, np.float16)
-    words = f"float16, one token [1], w_q = w_k = w_v = [[1, 1]], b_v = [{tiny}, 0]"
-    words += f", w_o = [[{2048 * factor}], [{other:g}]], b_o = [{-shift}]"
+    want = np.array([[[factor / 2, 1.5]]], np.float16)
+    words = f"float16, one token [1, 0], {lists}"
     check.close(out, want, what="output", given=words)
 
 

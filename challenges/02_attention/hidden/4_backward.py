@@ -525,23 +525,23 @@ def test_float16_layer_gradients_are_rounded_at_the_end_alone(solution):
     # Each token sees itself alone, so that the gradient of its value is d_out @ w_o.T: 2048.5 and
     # -2048 for the two sequences. d_out times 16 adds up to numbers that float16 can hold, by way
     # of numbers that it cannot.
-    params = {f"w_{name}": np.ones((2, 1), np.float16) for name in "qkv"}
-    params |= {f"b_{name}": np.zeros(1, np.float16) for name in "qkv"}
-    params |= {"w_o": np.array([[2048, 0.5]], np.float16), "b_o": np.zeros(2, np.float16)}
+    params = {f"w_{name}": np.ones((2, 2), np.float16) for name in "qkvo"}
+    params |= {f"b_{name}": np.zeros(2, np.float16) for name in "qkvo"}
+    params["w_o"] = np.array([[2048, 0.5]] * 2, np.float16)
     x = np.ones((2, 1, 2), np.float16)
     rows = np.array([[[1, 1]], [[-1, 0]]], np.float16)
 
     _, d_params = solution.multi_head_attention_backward(rows, x, params, n_heads=1)
 
-    words = "float16, 2 sequences of one token [1, 1], w_o = [[2048, 0.5]], other weights 1"
+    words = "float16, 2 sequences of one token [1, 1], rows of w_o [2048, 0.5], other weights 1"
     words += ", biases 0"
     given = f"{words}, d_out = [[[1, 1]], [[-1, 0]]]"
-    want = np.array([0.5], np.float16)
+    want = np.array([0.5, 0.5], np.float16)
     check.close(d_params["b_v"], want, what="d_params['b_v']", given=given)
     check.close(d_params["w_v"], np.stack([want] * 2), what="d_params['w_v']", given=given)
 
     large = np.array([[[3e4, 0]]] * 3 + [[[-6e4, 0]]], np.float16)
-    ones, params["w_o"] = np.ones((4, 1, 2), np.float16), np.ones((1, 2), np.float16)
+    ones, params["w_o"] = np.ones((4, 1, 2), np.float16), np.ones((2, 2), np.float16)
 
     _, d_params = solution.multi_head_attention_backward(large, ones, params, n_heads=1)
 
@@ -549,25 +549,25 @@ def test_float16_layer_gradients_are_rounded_at_the_end_alone(solution):
     given += ", d_out = [30000, 0] three times and [-60000, 0]"
     want = np.array([3e4, 0], np.float16)
     check.close(d_params["b_o"], want, what="d_params['b_o']", given=given)
-    check.close(d_params["b_v"], want[:1], what="d_params['b_v']", given=given)
+    want = np.array([3e4, 3e4], np.float16)
+    check.close(d_params["b_v"], want, what="d_params['b_v']", given=given)
 
 
 @rule("R6")
 def test_the_sum_of_a_float16_token_gradient_is_rounded_at_the_end_alone(solution):
-    # Both tokens have the key 683 and all weights are 1/2. The first element of d_x is 2,049 by
-    # way of the keys and -2,048 by way of the values, and float16 has no 2,049.
+    # Both tokens have the key 683 and all weights are 1/2. The first element of a sequence's d_x is
+    # 2,049 by way of the keys and -2,048 by way of the values, and float16 has no 2,049.
     weights = {"w_q": [[0], [0]], "w_k": [[683], [0]], "w_v": [[-2048], [3]], "w_o": [[1, 0]]}
     biases = {"b_q": [1], "b_k": [0], "b_v": [0], "b_o": [0, 0]}
     params = {n: np.array(array, np.float16) for n, array in {**weights, **biases}.items()}
-    x = np.array([[[1, 1], [1, -1]]], np.float16)
-    d_out = np.array([[[1, 0], [1, 0]]], np.float16)
+    x = np.array([[[1, 1], [1, -1]]] * 2, np.float16)
+    d_out = np.array([[[1, 0], [1, 0]]] * 2, np.float16)
 
     saw = solution.multi_head_attention_backward(d_out, x, params, n_heads=1)
 
     words = f"float16, x = {x.tolist()}, d_out = {d_out.tolist()}, {weights}, {biases}"
     d_x, _ = layer_gradients(saw, x, params, words)
-    want = np.ones((1, 1, 1), np.float16)
-    check.close(d_x[:1, :1, :1], want, what="d_x[:1, :1, :1]", given=words)
+    check.close(d_x[:, 0, 0], np.ones(2, np.float16), what="d_x[:, 0, 0]", given=words)
 
 
 @rule("R22")
