@@ -555,17 +555,18 @@ def test_float16_layer_gradients_are_rounded_at_the_end_alone(solution):
 
 @rule("R6")
 def test_the_sum_of_a_float16_token_gradient_is_rounded_at_the_end_alone(solution):
-    # Both tokens have the key 683 and all weights are 1/2. The first element of a sequence's d_x is
-    # 2,049 by way of the keys and -2,048 by way of the values, and float16 has no 2,049.
-    weights = {"w_q": [[0], [0]], "w_k": [[683], [0]], "w_v": [[-2048], [3]], "w_o": [[1, 0]]}
-    biases = {"b_q": [1], "b_k": [0], "b_v": [0], "b_o": [0, 0]}
-    params = {n: np.array(array, np.float16) for n, array in {**weights, **biases}.items()}
+    # All scores are 0. The first element of a sequence's d_x is 2,049 by way of the keys of head 0
+    # and -2,048 by way of the values of head 1, and float16 has no 2,049.
+    lists = {"w_q": [[0, 0], [0, 0]], "w_k": [[683, 0], [0, 0]], "w_v": [[0, -2048], [3, 0]]}
+    lists |= {"b_q": [1, 0], "b_k": [-683, 0], "b_v": [0, 0]}
+    lists |= {"w_o": [[1, 0], [1, 0]], "b_o": [0, 0]}
+    params = {name: np.array(rows, np.float16) for name, rows in lists.items()}
     x = np.array([[[1, 1], [1, -1]]] * 2, np.float16)
     d_out = np.array([[[1, 0], [1, 0]]] * 2, np.float16)
 
-    saw = solution.multi_head_attention_backward(d_out, x, params, n_heads=1)
+    saw = solution.multi_head_attention_backward(d_out, x, params, n_heads=2)
 
-    words = f"float16, x = {x.tolist()}, d_out = {d_out.tolist()}, {weights}, {biases}"
+    words = f"float16, x = {x.tolist()}, d_out = {d_out.tolist()}, 2 heads, {lists}"
     d_x, _ = layer_gradients(saw, x, params, words)
     check.close(d_x[:, 0, 0], np.ones(2, np.float16), what="d_x[:, 0, 0]", given=words)
 
