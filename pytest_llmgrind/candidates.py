@@ -15,6 +15,7 @@ from pytest_llmgrind.fence import unfence
 from pytest_llmgrind.isolate import isolated, unwarned
 from pytest_llmgrind.manifest import Manifest
 from pytest_llmgrind.solution import Candidate, SolutionError
+from pytest_llmgrind.workspace import Workspace
 
 _WORD = re.compile(r"(not\s+)?([\w.-]+)")
 
@@ -81,6 +82,12 @@ def directory_of(config: pytest.Config, challenge: Path) -> Path:
         home = config.inipath.parent if config.inipath else config.rootpath
         return home / setting
     return challenge.parent.parent / "solutions"
+
+
+def is_practice(config: pytest.Config, challenge: Path) -> bool:
+    """Whether the solution of a challenge is the workspace's own, and its runs are recorded."""
+    own = Workspace(challenge.parent.parent).solutions
+    return directory_of(config, challenge).resolve() == own.resolve()
 
 
 def is_named(config: pytest.Config, manifest: Manifest) -> bool:

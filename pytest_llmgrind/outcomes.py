@@ -16,7 +16,7 @@ from _pytest._code.code import (
 
 from pytest_llmgrind import manifest as manifests
 from pytest_llmgrind import redact, tiers
-from pytest_llmgrind.candidates import Candidates
+from pytest_llmgrind.candidates import Candidates, is_practice
 from pytest_llmgrind.collect import Stage
 from pytest_llmgrind.diagnose import Diagnosis
 from pytest_llmgrind.manifest import Manifest
@@ -129,9 +129,10 @@ class Describer:
     def _looks_like(
         self, item: pytest.Item, error: BaseException, manifest: Manifest, failure: Failure
     ) -> str:
-        if failure.outcome not in ("failed", "over budget") or not isinstance(
-            item, pytest.Function
-        ):
+        diagnosed = failure.outcome in ("failed", "over budget")
+        if not diagnosed or not isinstance(item, pytest.Function):
+            return ""
+        if self._is_exercise(manifest):
             return ""
         try:
             return self.diagnosis.looks_like(
@@ -139,6 +140,15 @@ class Describer:
             )
         except TimedOut:  # of a planted bug
             return ""
+
+    def _is_exercise(self, manifest: Manifest) -> bool:
+        """To name the planted bug would be to solve it."""
+        from pytest_llmgrind.history import glance
+        from pytest_llmgrind.practice import is_exercise
+
+        if not is_practice(self.config, manifest.root):
+            return False
+        return is_exercise(glance(manifest.root.parent.parent, manifest.id))
 
 
 def status_of(report: Any) -> tuple[str, str, tuple[str, dict[str, bool]]] | None:

@@ -71,6 +71,13 @@ def tries(attempt: Attempt) -> int:
     return sum(attempt.passed is None or run.at <= attempt.passed for run in attempt.runs)
 
 
+def is_exercise(attempt: Attempt | None) -> bool:
+    """A program to repair, and its bugs are still to be found."""
+    if attempt is None or attempt.kind != DEBUG:
+        return False
+    return attempt.passed is None and attempt.gave_up is None
+
+
 def rating(attempt: Attempt, manifest: Manifest) -> int:
     """How well a challenge was known, as FSRS asks: again, hard, good or easy.
 

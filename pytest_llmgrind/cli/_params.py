@@ -95,7 +95,10 @@ def practised(workspace: Workspace) -> Iterator[History]:
     with history:
         for remark in history.remarks:
             click.echo(f"note  {remark}", err=True)
-        yield history
+        try:
+            yield history
+        except HistoryError as error:  # another process has it to itself for too long
+            raise NotDone(str(error)) from error
 
 
 def shown(path: Path) -> str:

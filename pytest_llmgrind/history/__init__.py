@@ -5,7 +5,7 @@ terminals use it at once. Times are UTC. A file that cannot be read is set aside
 and the latest of the daily backups takes its place. Knows nothing about pytest.
 """
 
-from pytest_llmgrind.history.file import DIRECTORY, backup_of, file_of, open_history
+from pytest_llmgrind.history.file import DIRECTORY, backup_of, file_of, glance, open_history
 from pytest_llmgrind.history.store import History
 from pytest_llmgrind.history.values import (
     DEBUG,
@@ -29,5 +29,6 @@ __all__ = [
     "Run",
     "backup_of",
     "file_of",
+    "glance",
     "open_history",
 ]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pytest_llmgrind import clock
 from pytest_llmgrind.history.store import History
-from pytest_llmgrind.history.values import HistoryError
+from pytest_llmgrind.history.values import Attempt, HistoryError
 
 DIRECTORY = ".llmgrind"
 SCHEMA = 1
@@ -68,6 +68,22 @@ def open_history(root: Path) -> History:
     except (OSError, sqlite3.OperationalError) as error:
         raise HistoryError(f"{file}: cannot be used: {error}; nothing is recorded") from error
     return history
+
+
+def glance(root: Path, challenge: str) -> Attempt | None:
+    """The current attempt as it stands in the file; None where that cannot be read.
+
+    Makes, mends and waits for nothing: for a question that is asked during a run.
+    """
+    file = file_of(root)
+    if not file.is_file():
+        return None
+    try:
+        with closing(sqlite3.connect(f"{file.as_uri()}?mode=ro", uri=True, timeout=0)) as db:
+            db.row_factory = sqlite3.Row
+            return History(file, db).current(challenge)
+    except (sqlite3.Error, ValueError):
+        return None
 
 
 def _connect(file: Path) -> sqlite3.Connection:

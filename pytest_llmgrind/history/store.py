@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from pytest_llmgrind import clock
-from pytest_llmgrind.history.values import SOLVE, Attempt, Change, Hint, Run
+from pytest_llmgrind.history.values import SOLVE, Attempt, Change, Hint, HistoryError, Run
 
 
 @dataclass
@@ -70,6 +70,16 @@ class History:
                 f"UPDATE attempt SET {what} = coalesce({what}, ?) WHERE id = ?",
                 (clock.text(at), attempt.id),
             )
+
+    def resume(self, challenge: str, attempt: int | None, at: datetime) -> Attempt | None:
+        """Close what is current and go on with an earlier attempt, or with none."""
+        with self.writing() as db:
+            db.execute(
+                "UPDATE attempt SET closed = ? WHERE challenge = ? AND closed IS NULL",
+                (clock.text(at), challenge),
+            )
+            db.execute("UPDATE attempt SET closed = NULL WHERE id = ?", (attempt,))
+        return self.current(challenge)
 
     def add_run(self, attempt: Attempt, run: Run) -> None:
         with self.writing() as db:
@@ -154,7 +164,10 @@ class History:
         if self.db.in_transaction:
             yield self.db
             return
-        self.db.execute("BEGIN IMMEDIATE")
+        try:
+            self.db.execute("BEGIN IMMEDIATE")
+        except sqlite3.OperationalError as error:
+            raise HistoryError(f"{self.file}: cannot be written: {error}") from error
         try:
             yield self.db
         except BaseException:

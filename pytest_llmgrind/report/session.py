@@ -13,12 +13,11 @@ import pytest
 from pytest_llmgrind import board as boards
 from pytest_llmgrind.bench_bridge import ratios_before
 from pytest_llmgrind.board import Board
-from pytest_llmgrind.candidates import directory_of
+from pytest_llmgrind.candidates import is_practice
 from pytest_llmgrind.record import record
 from pytest_llmgrind.report import json, markdown
 from pytest_llmgrind.standing import Outside
 from pytest_llmgrind.verdicts import by_challenge
-from pytest_llmgrind.workspace import Workspace
 
 if TYPE_CHECKING:
     from pytest_llmgrind.grading import Grading
@@ -88,12 +87,8 @@ class Leaderboard:
 
     def _practised(self) -> dict[str, Path]:
         """The challenges whose solution is the workspace's own."""
-        found = {}
-        for root in by_challenge(self.grading.results):
-            own = Workspace(root.parent.parent).solutions.resolve()
-            if directory_of(self.config, root).resolve() == own:
-                found[root.name] = root
-        return found
+        roots = by_challenge(self.grading.results)
+        return {root.name: root for root in roots if is_practice(self.config, root)}
 
     def _written(self, board: Board, exit_code: int) -> Generator[str]:
         if option := self.config.getoption("leaderboard_json"):

@@ -15,7 +15,7 @@ from pytest_llmgrind.report.tables import HARD, READABLE, Look, indented
 
 ASCII = str.maketrans("–±·…─━", "-~|.-=")
 LABEL = 10  # columns for "standing", "not begun"
-FULL = 4  # challenges in play that are shown in full though they are green
+FULL = 4  # challenges in play that are shown in full though they were green before
 NAMED = 6  # of those that nobody began
 
 
@@ -24,7 +24,8 @@ def render(board: Board, look: Look, *, brief: bool = False) -> str:
     console = _console(look)
     crowded = len(board.challenges) > FULL
     for number, challenge in enumerate(board.challenges):
-        if brief or (crowded and challenge.is_green):
+        passes = challenge.practice is not None and challenge.practice.passed
+        if brief or (crowded and challenge.is_green and not passes):
             console.print(_brief(challenge))
             continue
         if number:

@@ -141,9 +141,9 @@ def practice(board: ChallengeBoard) -> Iterator[tuple[str, str]]:
     if now is None:
         return
     if now.limit is not None:
-        yield "interview", _interview(board, now, now.limit)
+        yield "timed", _interview(board, now, now.limit)
     if now.kind == "debug":
-        yield "debugging", _debugging(now)
+        yield "debug", _debugging(now)
         for misconception in now.bugs:
             yield "planted", misconception
     elif now.passed:
