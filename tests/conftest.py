@@ -10,8 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner, Result
 
 import pytest_llmgrind
+from pytest_llmgrind import clock
+from pytest_llmgrind.cli import main
+from pytest_llmgrind.history import Attempt, History, open_history
 
 pytest_plugins = ["pytester"]
 
@@ -166,6 +170,23 @@ class Suite:
         return self.pytester.runpytest_subprocess(
             *_plugins(args, plugins), *args, timeout=timeout_s
         )
+
+    def llmgrind(self, *args: str) -> Result:
+        """A verb in this workspace, called from its directory."""
+        result = CliRunner().invoke(main, args, prog_name="llmgrind")
+        if result.exception and not isinstance(result.exception, SystemExit):
+            raise result.exception
+        return result
+
+    def history(self) -> History:
+        return open_history(self.path)
+
+    def passed(self, id: str = ID) -> Attempt:
+        """The current attempt at a challenge, or a new one, as if a run had passed it now."""
+        with self.history() as history:
+            attempt = history.current(id) or history.begin(id, clock.now())
+            history.mark(attempt, "passed", clock.now())
+            return history.attempt(attempt.id)
 
     def ids(self, *args: str) -> list[str]:
         """The node ids that pytest would run."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 from click.shell_completion import CompletionItem
 
-from pytest_llmgrind import workspace
+from pytest_llmgrind import clock, workspace
 from pytest_llmgrind.history import History, HistoryError, open_history
 from pytest_llmgrind.manifest import Manifest, ManifestError
 from pytest_llmgrind.manifest import load as load_manifest
@@ -89,8 +89,9 @@ def manifest_of(root: Path) -> Manifest:
 def practised(workspace: Workspace) -> Iterator[History]:
     """The history of a workspace; its remarks go to standard error, its mistakes end the verb."""
     try:
+        clock.now()  # or what LLMGRIND_NOW says is a ValueError
         history = open_history(workspace.root)
-    except (HistoryError, ValueError) as error:  # a ValueError is LLMGRIND_NOW's
+    except (HistoryError, ValueError) as error:
         raise NotDone(str(error)) from error
     with history:
         for remark in history.remarks:
