@@ -171,4 +171,5 @@ def _print(text: str) -> None:
     from rich.console import Console
     from rich.syntax import Syntax
 
-    Console().print(Syntax(text, "python", theme="ansi_dark", background_color="default"))
+    syntax = Syntax(text, "python", theme="ansi_dark", background_color="default")
+    Console().print(syntax.highlight(text), soft_wrap=True, end="")  # printed itself, it is cropped
