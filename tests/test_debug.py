@@ -267,6 +267,26 @@ class TestProof:
             "nothing was written\n"
         )
 
+    def test_bugs_that_hang_together_are_not_planted_together(
+        self, suite: Suite, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Each returns by itself; a program that does not is no exercise."""
+        monkeypatch.setattr(exercise, "LIMIT_S", 1.0)
+        loops = REFERENCE.replace(
+            "    return sum", "    while UP + DOWN > 15: pass\n    return sum"
+        )
+        tables = UP.replace("UP = 4", "UP = 9") + DOWN.replace("DOWN = 4", "DOWN = 10")
+        suite.challenge(reference=loops, bugs=tables)
+
+        assert suite.llmgrind("debug", ID).exit_code == 0
+        assert suite.llmgrind("debug", ID, "--bugs", "2").exit_code == 1
+
+    def test_two_of_one_rule_are_not_planted_together(self, suite: Suite) -> None:
+        """Each bug that is planted breaks another rule."""
+        challenge(suite, TWICE, UP)
+
+        assert suite.llmgrind("debug", ID, "--bugs", "2").exit_code == 1
+
     @pytest.mark.parametrize(
         "unfit",
         [

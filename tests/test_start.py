@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -182,6 +184,18 @@ class TestAgain:
         assert attempts(suite) == [old]
         with suite.history() as history:
             assert history.last_change() is None
+
+    def test_two_terminals_begin_one_attempt(self, suite: Suite) -> None:
+        """Who comes second finds the stub, and archives nothing."""
+        suite.solve()
+        suite.passed()
+        args = [sys.executable, "-m", "pytest_llmgrind.cli", "start", ID]
+
+        both = [subprocess.Popen(args, cwd=suite.path, stdout=subprocess.DEVNULL) for _ in range(2)]
+
+        assert sorted(process.wait() for process in both) == [0, 1]
+        assert len(list((suite.path / ".llmgrind/archive/01_sums").iterdir())) == 1
+        assert [attempt.is_open for attempt in attempts(suite)] == [False, True]
 
     def test_an_archive_that_is_a_file_is_one_line(self, suite: Suite) -> None:
         """What cannot be archived is not replaced."""

@@ -337,11 +337,11 @@ class TestLinks:
         assert os.readlink(suite.path / KEPT / f"{STAMP}.py") == "/nowhere/sums.py"
 
 
-@pytest.mark.parametrize("args", [["reset", "--all"], ["undo"]])
+@pytest.mark.parametrize("args", [["reset", "--all"], ["undo"], ["debug", "01_mlp"]])
 def test_an_installed_suite_is_no_workspace(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, args: list[str]
 ) -> None:
-    """Outside of a workspace there is nothing to put away, and the cure is named."""
+    """Outside of a workspace nothing is put away or written, and the cure is named."""
     outside = tmp_path / "outside"
     outside.mkdir()
     monkeypatch.chdir(outside)
