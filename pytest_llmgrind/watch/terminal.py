@@ -1,0 +1,156 @@
+"""The terminal: keys one by one, and everything as it was when we leave it. No llmgrind here."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import shutil
+import signal
+import sys
+import termios
+import threading
+import tty
+from collections import deque
+from collections.abc import Iterator
+from types import FrameType
+from typing import Any
+
+CLEAR = "\x1b[H\x1b[2J"
+ERASE_BELOW = "\x1b[J"
+UP = "\x1b[A"
+BOLD, NORMAL = "\x1b[1m", "\x1b[m"
+END = "q"
+
+
+class Terminal:
+    """Keys and other events, in their order; text that can be replaced.
+
+    Off a terminal (standard input or output is none) there are no keys and no escapes. A stop by
+    Ctrl-Z gives the terminal back while it lasts.
+    """
+
+    def __init__(self) -> None:
+        self.has_keys = sys.stdin.isatty() and sys.stdout.isatty()
+        self.is_plain = not self.has_keys or os.environ.get("TERM", "dumb") == "dumb"
+        self._events: deque[Any] = deque()
+        self._hear, self._wake = os.pipe()
+        self._below, self._shown = 0, ""  # rows of the status that the cursor is in, and its text
+        self._lock = threading.Lock()
+
+    @property
+    def width(self) -> int:
+        return shutil.get_terminal_size().columns
+
+    # -- in ---------------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def taken(self) -> Iterator[None]:
+        """Keys come without Enter and are not echoed, until the block ends, however it ends."""
+        if not self.has_keys:
+            with _ended_by_signals():
+                yield
+            return
+        self._descriptor = sys.stdin.fileno()
+        self._before = termios.tcgetattr(self._descriptor)
+        stop = signal.signal(signal.SIGTSTP, self._suspend)
+        try:
+            with _ended_by_signals():
+                tty.setcbreak(self._descriptor, termios.TCSADRAIN)
+                yield
+        finally:
+            self._give_back()
+            signal.signal(signal.SIGTSTP, stop)
+
+    def post(self, event: Any) -> None:
+        """Add an event; from any thread."""
+        with self._lock:
+            self._events.append(event)
+        os.write(self._wake, b".")
+
+    def next(self, timeout_s: float) -> Any:
+        """The next event: a key as one letter, what was posted, or None: there is none yet."""
+        if not self._events:
+            sources = [self._hear, self._descriptor] if self.has_keys else [self._hear]
+            ready, _, _ = select.select(sources, [], [], timeout_s)
+            if self._hear in ready:
+                os.read(self._hear, 4096)
+            if self.has_keys and self._descriptor in ready:
+                self._events.extend(self._keys())
+        with self._lock:
+            return self._events.popleft() if self._events else None
+
+    def _keys(self) -> str:
+        try:
+            typed = os.read(self._descriptor, 64)
+        except OSError:
+            typed = b""
+        if not typed or b"\x04" in typed:  # the terminal is gone; Ctrl-D
+            return END
+        return "" if typed.startswith(b"\x1b") else typed.decode("ascii", "ignore").lower()
+
+    def _give_back(self) -> None:
+        with contextlib.suppress(termios.error):
+            termios.tcsetattr(self._descriptor, termios.TCSADRAIN, self._before)
+
+    def _suspend(self, _sign: int, _frame: FrameType | None) -> None:
+        self._give_back()
+        os.kill(os.getpid(), signal.SIGSTOP)
+        self._below = 0  # the shell has written there
+        with contextlib.suppress(termios.error):  # in the background it stays as it is
+            tty.setcbreak(self._descriptor, termios.TCSADRAIN)
+
+    # -- out --------------------------------------------------------------------------------
+
+    def clear(self) -> None:
+        """An empty screen on a terminal; what was there stays in its memory."""
+        if not self.is_plain:
+            self._write(CLEAR)
+        self._below = 0
+
+    def say(self, text: str) -> None:
+        """A line."""
+        self._write(f"{self._start()}{text}\n")
+
+    def free(self) -> None:
+        """Begin a new line, for somebody else to write there."""
+        self._write(self._start())
+
+    def status(self, rows: list[str]) -> None:
+        """Rows that the next status replaces if nothing else was said."""
+        text = "\n".join(self.bold(row) for row in rows)
+        if self.is_plain:
+            self._write(f"{text}\n")
+            return
+        if self._below and text == self._shown:
+            return
+        again = f"\r{UP * (self._below - 1)}{ERASE_BELOW}" if self._below else ""
+        self._write(f"{again}{text}")
+        self._below, self._shown = len(rows), text
+
+    def bold(self, text: str) -> str:
+        """As it is where there is no terminal, or NO_COLOR is set."""
+        return text if self.is_plain or os.environ.get("NO_COLOR") else f"{BOLD}{text}{NORMAL}"
+
+    def _start(self) -> str:
+        new, self._below = "\n" if self._below else "", 0
+        return new
+
+    def _write(self, text: str) -> None:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+
+
+@contextlib.contextmanager
+def _ended_by_signals() -> Iterator[None]:
+    """A closed window and ``kill`` end the block in order, as Ctrl-C does."""
+
+    def end(sign: int, _frame: FrameType | None) -> None:
+        raise SystemExit(128 + sign)
+
+    known = {sign: signal.signal(sign, end) for sign in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for sign, handler in known.items():
+            signal.signal(sign, handler)
