@@ -14,6 +14,7 @@ from pytest_llmgrind import bugs, evidence
 from pytest_llmgrind.bugs import Bug
 from pytest_llmgrind.manifest import Manifest, ManifestError
 from pytest_llmgrind.solution import import_fresh
+from pytest_llmgrind.verdicts import hidden_tests
 
 TIME_S = 2.0
 """Time for all diagnoses of a session: a failing run must stay a quick one."""
@@ -25,10 +26,12 @@ class Diagnosis:
 
     The same test, the same drawn example, the same seed. A bug of the test's rule that gives the
     same is what it looks like, unless a bug that means something else gives the same too: of
-    another rule as well.
+    another rule as well, where that rule has not been kept in this session.
     """
 
     spent_s: float = 0.0
+    _passed: dict[Path, set[str]] = field(default_factory=dict)
+    _rules: dict[Path, dict[str, str]] = field(default_factory=dict)
     _modules: dict[tuple[Path, str], ModuleType | None] = field(default_factory=dict)
 
     def looks_like(
@@ -53,14 +56,29 @@ class Diagnosis:
         finally:
             self.spent_s += time.perf_counter() - began
 
+    def passed(self, manifest: Manifest, test: str) -> None:
+        """A test that the solution passes: no bug that this test catches is what it looks like."""
+        self._passed.setdefault(manifest.root, set()).add(test)
+
+    def _kept(self, manifest: Manifest) -> set[str]:
+        """The rules of which all tests have passed."""
+        if manifest.root not in self._rules:
+            files = [manifest.root / stage.file for stage in manifest.stages]
+            found = [pair for file in files for pair in hidden_tests(file).items()]
+            self._rules[manifest.root] = dict(found)
+        passed = self._passed.get(manifest.root, set())
+        tests = self._rules[manifest.root]
+        return set(tests.values()) - {rule for name, rule in tests.items() if name not in passed}
+
     def _certain(self, manifest: Manifest, rule_id: str, same: evidence.Evidence) -> str:
         planted, until = _planted(manifest), time.perf_counter() + TIME_S - self.spent_s
-        found = ""
+        found, kept = "", self._kept(manifest)
         # The rule's own first: where none of them fits, the others need not be tried.
         for bug in sorted(planted, key=lambda bug: bug.rule != rule_id):
             if bug.rule != rule_id and not found:
                 return ""
-            if bug.misconception == found:
+            others = bug.rule in kept or evidence.is_exclusive(same)
+            if bug.misconception == found or (bug.rule != rule_id and others):
                 continue
             if time.perf_counter() > until:
                 return ""

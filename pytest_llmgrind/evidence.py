@@ -55,6 +55,11 @@ def of(item: pytest.Function, error: BaseException, *, is_theirs: bool) -> Evide
     return None
 
 
+def is_exclusive(evidence: Evidence) -> bool:
+    """Whether only a bug of the same rule gives the same: what is over a budget breaks its rule."""
+    return isinstance(evidence, _Figure)
+
+
 @dataclass(frozen=True)
 class _Value:
     """The same check, on the same input, refused the same value and wanted the same."""

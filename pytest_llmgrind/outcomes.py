@@ -66,6 +66,8 @@ class Describer:
         elif report.failed and error is not None:
             failure = self._failed(report, item, stage, error)
         manifest, candidate = stage.challenge, self.candidates.of(stage.challenge)
+        if report.passed:
+            self.diagnosis.passed(manifest, getattr(item, "originalname", item.name))
         report.llmgrind = {  # builtins only: anything else ends an xdist run
             "challenge": manifest.id,
             "root": str(manifest.root),

@@ -154,6 +154,37 @@ def test_nothing_but_zeros_or_nan_is_no_evidence(suite: Suite, answer: str) -> N
     assert said(suite) == []
 
 
+def test_a_bug_of_a_rule_that_is_kept_is_ruled_out(suite: Suite) -> None:
+    """Who passes all tests of a rule has not made a mistake that they catch."""
+    stages = {
+        "lists": """
+            from pytest_llmgrind import check, rule
+
+            @rule("R2")
+            def test_none(solution):
+                check.equal(solution.total([]), 0, what="total")
+        """,
+        "more": """
+            from pytest_llmgrind import check, rule
+
+            @rule("R1")
+            def test_three(solution):
+                check.equal(solution.total([1, 2, 3]), 6, what="total")
+        """,
+    }
+    doubled = TWICE.replace('"a + b"', '"sum(xs)"').replace('"a + 2 * b"', '"2 * sum(xs)"')
+    other = SAME_OTHERWISE.replace('rule = "R1"', 'rule = "R2"')
+    other = other.replace('"a + b"', '"sum(xs)"').replace('"a + b + b"', '"2 * sum(xs) + (not xs)"')
+    suite.challenge(stages=stages, bugs=doubled + other)
+
+    suite.solve(f"{ADD_TWICE}".replace("sum(xs)", "sum(xs + xs)"))
+    kept = said(suite)
+    suite.solve(f"{ADD_TWICE}".replace("sum(xs)", "sum(xs + xs) + (not xs)"))
+    broken = said(suite)
+
+    assert (kept, len(broken)) == (["looks like   the second argument was added twice"], 1)
+
+
 REVERSED = """
     [[bug]]
     name = "column"
