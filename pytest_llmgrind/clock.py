@@ -11,24 +11,27 @@ from datetime import UTC, datetime
 VARIABLE = "LLMGRIND_NOW"
 
 
+class ClockError(ValueError):
+    """``LLMGRIND_NOW`` is no moment; one line."""
+
+
 def now() -> datetime:
     """This moment, in UTC.
 
     Raises
     ------
-    ValueError
+    ClockError
         ``LLMGRIND_NOW`` is set and is no moment.
     """
     held = os.environ.get(VARIABLE)
     if not held:
         return datetime.now(UTC)
     try:
-        moment = datetime.fromisoformat(held)
-    except ValueError:
-        raise ValueError(
+        return datetime.fromisoformat(held).astimezone(UTC)
+    except (ValueError, OverflowError):
+        raise ClockError(
             f"{VARIABLE}: wanted a moment like 2026-11-27T09:00Z, got {held!r}"
         ) from None
-    return moment.astimezone(UTC)
 
 
 def text(moment: datetime) -> str:
@@ -62,6 +65,11 @@ def shown(moment: datetime) -> str:
 def day(moment: datetime) -> str:
     """On the screen, the local day alone."""
     return f"{moment.astimezone():%Y-%m-%d}"
+
+
+def day_end(moment: datetime) -> datetime:
+    """The last moment of the local day: what is due in the evening is due in the morning."""
+    return moment.astimezone().replace(hour=23, minute=59, second=59, microsecond=999_999)
 
 
 def span(minutes: float) -> str:

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from pytest_llmgrind.history import DEBUG, Attempt, History
 from pytest_llmgrind.manifest import Manifest
 
-PAUSE_MINUTES = 30.0
+PAUSE = timedelta(minutes=30)
 """Who is silent for longer is doing something else."""
 EASY_TIME, GOOD_TIME = 0.5, 1.5
 """Shares of the challenge's own minutes."""
@@ -62,8 +62,9 @@ def minutes_spent(attempt: Attempt, until: datetime | None = None) -> float:
     end = attempt.passed or until
     moments = sorted(at for at in heard if end is None or at <= end)
     moments += [end] if end else []
-    gaps = ((b - a).total_seconds() / 60 for a, b in itertools.pairwise(moments))
-    return sum(min(max(gap, 0.0), PAUSE_MINUTES) for gap in gaps)
+    # As spans of whole microseconds: a sum of floats would miss the borders of a rating.
+    gaps = (min(max(b - a, timedelta()), PAUSE) for a, b in itertools.pairwise(moments))
+    return sum(gaps, timedelta()) / timedelta(minutes=1)
 
 
 def tries(attempt: Attempt) -> int:

@@ -14,15 +14,17 @@ from pathlib import Path
 from pytest_llmgrind import bugs, clock, practice
 from pytest_llmgrind import manifest as manifests
 from pytest_llmgrind.board import Board, ChallengeBoard
+from pytest_llmgrind.clock import ClockError
 from pytest_llmgrind.history import (
     DEBUG,
     Attempt,
     History,
     HistoryError,
     Run,
+    file_of,
     open_history,
 )
-from pytest_llmgrind.manifest import Manifest, ManifestError
+from pytest_llmgrind.manifest import MANIFEST, Manifest, ManifestError
 from pytest_llmgrind.practice import Practice
 
 UNMEASURED = ("not measured", "not run")
@@ -30,7 +32,11 @@ UNMEASURED = ("not measured", "not run")
 
 def record(board: Board, roots: Mapping[str, Path], seconds: float) -> Board:
     """The board with what the history knows; ``roots`` are the challenges that are practice."""
-    mine = {Path(root).parent.parent for id, root in roots.items() if _is_begun(board, id)}
+    mine = {
+        root.parent.parent
+        for id, root in roots.items()
+        if _is_begun(board, id) or file_of(root.parent.parent).exists()
+    }
     known: dict[str, Practice] = {}
     due: list[str] = []
     remarks: list[str] = []
@@ -40,8 +46,9 @@ def record(board: Board, roots: Mapping[str, Path], seconds: float) -> Board:
                 remarks += history.remarks
                 ours = {id: root for id, root in roots.items() if root.parent.parent == workspace}
                 known |= _record(history, board.challenges, ours, seconds)
-                due += history.due(clock.now())
-        except (HistoryError, ValueError) as error:
+                today = history.due(clock.day_end(clock.now()))
+                due += (id for id in today if _is_there(workspace, id))
+        except (HistoryError, ClockError) as error:
             remarks.append(str(error))
     challenges = (replace(each, practice=known.get(each.id)) for each in board.challenges)
     return replace(
@@ -50,6 +57,11 @@ def record(board: Board, roots: Mapping[str, Path], seconds: float) -> Board:
         due=tuple(due),
         remarks=(*board.remarks, *remarks),
     )
+
+
+def _is_there(workspace: Path, id: str) -> bool:
+    """A challenge that was passed may have been removed or renamed since."""
+    return (workspace / "challenges" / id / MANIFEST).is_file()
 
 
 def _is_begun(board: Board, id: str) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -60,6 +61,32 @@ def slug(heading: str) -> str:
     """The anchor that GitHub gives a heading: lower case, hyphens for spaces, no punctuation."""
     text = _MARKUP.sub("", heading).strip().lower()
     return re.sub(r"\s", "-", re.sub(r"[^\w\s-]", "", text))
+
+
+def section(text: str, name: str) -> str:
+    """The section of a Markdown text that ``name`` means: a heading, its anchor, or its beginning.
+
+    From its heading to the next one of its level or above; empty where there is none.
+    """
+    lines, wanted = text.splitlines(), slug(name.removeprefix("#"))
+    headings = list(_headings(lines))
+    found = [h for h in headings if slug(h[2]) == wanted]
+    found = found or [h for h in headings if wanted and slug(h[2]).startswith(wanted)]
+    if not found:
+        return ""
+    first, level, _ = found[0]
+    last = next((n for n, other, _ in headings if n > first and other <= level), len(lines))
+    return "\n".join(lines[first:last]).strip() + "\n"
+
+
+def _headings(lines: list[str]) -> Iterator[tuple[int, int, str]]:
+    """Number of its line, level and text of each heading outside of code."""
+    fence = ""
+    for number, text in enumerate(lines):
+        if fence or text.startswith(("```", "~~~")):
+            fence = "" if fence and text.startswith(fence) else fence or text[:3]
+        elif match := _HEADING.match(text):
+            yield number, len(match[1]), match[2]
 
 
 def load(path: Path) -> Spec:

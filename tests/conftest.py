@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import importlib
+import os
 import pkgutil
 import textwrap
+import time
 import warnings
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -235,3 +238,17 @@ def _spec(rules: dict[str, str]) -> str:
 @pytest.fixture
 def suite(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Suite:
     return Suite(pytester, monkeypatch)
+
+
+@pytest.fixture
+def zone() -> Iterator[Callable[[str], None]]:
+    """Sets the local time zone; it is UTC until then, and afterwards what it was."""
+    before = os.environ.get("TZ")
+
+    def set_to(name: str | None) -> None:
+        os.environ.pop("TZ", None) if name is None else os.environ.update(TZ=name)
+        time.tzset()
+
+    set_to("UTC")
+    yield set_to
+    set_to(before)

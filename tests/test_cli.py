@@ -11,7 +11,6 @@ import sys
 from importlib.metadata import version
 from pathlib import Path
 
-import click
 import pytest
 from click.testing import CliRunner, Result
 
@@ -19,7 +18,6 @@ from pytest_llmgrind import gate, workspace
 from pytest_llmgrind import manifest as manifests
 from pytest_llmgrind.cli import main
 
-REPOSITORY = Path(__file__).parent.parent
 MANIFEST = """
 title = "Sums"
 track = "core"
@@ -450,29 +448,3 @@ class TestOutput:
         done = subprocess.run(args, capture_output=True, text=True, check=True)
 
         assert done.stdout == f"llmgrind {version('pytest-llmgrind')}\n"
-
-
-def _verbs() -> dict[str, click.Command]:
-    context = click.Context(main)
-    return {name: main.get_command(context, name) for name in main.list_commands(context)}
-
-
-@pytest.mark.parametrize("verb", _verbs())
-class TestEveryVerb:
-    def test_help_has_an_example(self, shell: Shell, verb: str) -> None:
-        """--help of every verb shows a command that can be typed."""
-        result = shell.run(verb, "--help")
-
-        assert result.exit_code == 0
-        assert f"Example:\n    llmgrind {verb}" in result.output
-
-    def test_it_is_documented(self, verb: str) -> None:
-        """docs/cli.md has a section for the verb that names each option, and no other."""
-        page = (REPOSITORY / "docs/cli.md").read_text("utf-8")
-        section = page.partition(f"## llmgrind {verb}")[2].partition("\n## ")[0]
-
-        named = set(re.findall(r"`(--[a-z-]+)", section))
-
-        options = [p for p in _verbs()[verb].params if isinstance(p, click.Option)]
-        assert section
-        assert named == {max(option.opts, key=len) for option in options}

@@ -12,6 +12,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from pytest_llmgrind import clock, workspace
+from pytest_llmgrind.clock import ClockError
 from pytest_llmgrind.history import History, HistoryError, open_history
 from pytest_llmgrind.manifest import Manifest, ManifestError
 from pytest_llmgrind.manifest import load as load_manifest
@@ -86,20 +87,19 @@ def manifest_of(root: Path) -> Manifest:
 
 
 @contextmanager
-def practised(workspace: Workspace) -> Iterator[History]:
-    """The history of a workspace; its remarks go to standard error, its mistakes end the verb."""
+def practised(workspace: Workspace, *, make: bool = True) -> Iterator[History]:
+    """The history of a workspace; its remarks go to standard error, its mistakes end the verb.
+
+    Without ``make``, as for verbs that only read, nothing is written where there is none.
+    """
     try:
-        clock.now()  # or what LLMGRIND_NOW says is a ValueError
-        history = open_history(workspace.root)
-    except (HistoryError, ValueError) as error:
-        raise NotDone(str(error)) from error
-    with history:
-        for remark in history.remarks:
-            click.echo(f"note  {remark}", err=True)
-        try:
+        clock.now()  # LLMGRIND_NOW may be wrong
+        with open_history(workspace.root, make=make) as history:
+            for remark in history.remarks:
+                click.echo(f"note  {remark}", err=True)
             yield history
-        except HistoryError as error:  # another process has it to itself for too long
-            raise NotDone(str(error)) from error
+    except (HistoryError, ClockError) as error:
+        raise NotDone(str(error)) from error
 
 
 def shown(path: Path) -> str:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import sqlite3
+from collections.abc import Iterator
 from contextlib import closing
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -16,6 +19,8 @@ SCHEMA = 1
 WAIT_S = 10.0
 """How long to wait for another process that writes."""
 BACKUP_EVERY = timedelta(days=1)
+LOG_HEADS = (b"\x37\x7f\x06\x82", b"\x37\x7f\x06\x83")
+"""How SQLite's write-ahead logs begin."""
 TABLES = """
 CREATE TABLE attempt (
     id INTEGER PRIMARY KEY, challenge TEXT NOT NULL, kind TEXT NOT NULL, started TEXT NOT NULL,
@@ -42,30 +47,40 @@ def file_of(root: Path) -> Path:
     return root / DIRECTORY / "history.db"
 
 
-def open_history(root: Path) -> History:
+def open_history(root: Path, *, make: bool = True) -> History:
     """The history of the workspace ``root``; made where there is none.
 
-    A damaged file is set aside, and the latest backup, or an empty history, takes its place:
-    ``remarks`` says so.
+    A file that is lost or damaged (that one is set aside) is replaced by the latest backup, or by
+    an empty history: ``remarks`` says so. Without ``make``, for who only reads, nothing is written
+    where there is none (what comes back is empty, and kept nowhere), and no writer is waited for.
 
     Raises
     ------
     HistoryError
         The file cannot be written, or a newer llmgrind made it.
     """
-    file, remarks = file_of(root), []
+    file = file_of(root)
     try:
+        if not make and not _is_there(file) and not _is_there(backup_of(file)):
+            return History(file, _connect(Path(":memory:")))
         file.parent.mkdir(parents=True, exist_ok=True)
+        remarks = _mended(file) if not _is_there(file) or _has_broken_log(file) else []
         try:
             db = _connect(file)
         except sqlite3.DatabaseError as error:
             if isinstance(error, sqlite3.OperationalError):
                 raise
-            remarks.append(_set_aside(file))
+            remarks += _mended(file)
             db = _connect(file)
         history = History(file, db, remarks)
-        _back_up(history)
-    except (OSError, sqlite3.OperationalError) as error:
+        try:
+            if make:
+                _wait_for_turn(db)
+            _back_up(history)
+        except BaseException:
+            history.close()
+            raise
+    except (OSError, sqlite3.Error) as error:
         raise HistoryError(f"{file}: cannot be used: {error}; nothing is recorded") from error
     return history
 
@@ -105,15 +120,17 @@ def _connect(file: Path) -> sqlite3.Connection:
 
 def _migrate(file: Path, db: sqlite3.Connection) -> None:
     """Make the tables; older schemas will be brought up to date here, step by step."""
+    version = _schema_of(db)
+    if version > SCHEMA:
+        raise HistoryError(
+            f"{file}: has schema {version}, and this llmgrind knows {SCHEMA}: upgrade"
+            " pytest-llmgrind; nothing is recorded"
+        )
+    if version == SCHEMA:
+        return
     db.execute("BEGIN IMMEDIATE")
     try:
-        version = db.execute("PRAGMA user_version").fetchone()[0]
-        if version > SCHEMA:
-            raise HistoryError(
-                f"{file}: has schema {version}, and this llmgrind knows {SCHEMA}: upgrade"
-                " pytest-llmgrind; nothing is recorded"
-            )
-        if version == 0:
+        if _schema_of(db) == 0:  # no other process was faster
             for statement in TABLES.split(";"):
                 db.execute(statement)
             db.execute(f"PRAGMA user_version = {SCHEMA}")
@@ -123,45 +140,148 @@ def _migrate(file: Path, db: sqlite3.Connection) -> None:
     db.execute("COMMIT")
 
 
+def _schema_of(db: sqlite3.Connection) -> int:
+    return int(db.execute("PRAGMA user_version").fetchone()[0])
+
+
+def _is_there(file: Path) -> bool:
+    return file.exists() and (not file.is_file() or file.stat().st_size > 0)
+
+
+def _is_lost(file: Path) -> bool:
+    """There is a backup, and not that of which it is the backup."""
+    return not _is_there(file) and _is_there(backup_of(file))
+
+
+def _wait_for_turn(db: sqlite3.Connection) -> None:
+    """Who cannot write is to know it before it has done anything else."""
+    db.execute("BEGIN IMMEDIATE")
+    db.execute("ROLLBACK")
+
+
+def _mended(file: Path) -> list[str]:
+    """Make a file that is not there or damaged; what is to be said about it.
+
+    One process at a time does it: two that make one file at once, or switch it to a write-ahead
+    log, are told by SQLite that it is locked, without waiting.
+    """
+    with closing(sqlite3.connect(file.with_name("mending.lock"), timeout=WAIT_S)) as lock:
+        lock.execute("BEGIN EXCLUSIVE")
+        remarks = list(_mend(file))
+        if not _is_there(file):
+            fresh = _fresh(file)
+            _connect(fresh).close()
+            fresh.replace(file)
+    return remarks
+
+
+def _mend(file: Path) -> Iterator[str]:
+    """Nothing, if another process was faster."""
+    if _is_lost(file):
+        yield f"{file}: lost; {_restore(file)}"
+    elif _has_broken_log(file):
+        yield _without_log(file)
+    elif _is_there(file) and _is_damaged(file):
+        yield _set_aside(file)
+
+
+def _is_damaged(file: Path) -> bool:
+    try:
+        _connect(file).close()
+    except sqlite3.OperationalError:
+        raise
+    except sqlite3.DatabaseError:
+        return True
+    return False
+
+
+def _has_broken_log(file: Path) -> bool:
+    """The write-ahead log is no log: SQLite would pass over it in silence, and then remove it."""
+    try:
+        with _log_of(file).open("rb") as stream:
+            head = stream.read(len(LOG_HEADS[0]))
+    except OSError:
+        return False
+    return bool(head) and head not in LOG_HEADS
+
+
+def _without_log(file: Path) -> str:
+    """Move a damaged log out of the way, with a copy of what it belonged to."""
+    aside = _aside(file)
+    shutil.copyfile(file, aside)
+    _log_of(file).rename(_log_of(aside))
+    file.with_name(f"{file.name}-shm").unlink(missing_ok=True)  # SQLite makes it anew
+    return (
+        f"{_log_of(file)}: damaged, set aside as {_log_of(aside).name}; what was recorded last"
+        " may be missing"
+    )
+
+
 def _set_aside(file: Path) -> str:
     """Move a damaged file, with its log, out of the way; put the backup in its place."""
-    damaged = file.with_name(f"history-damaged-{clock.stamp(clock.now())}.db")
+    aside = _aside(file)
     for suffix in ("-wal", "-shm", ""):
         part = file.with_name(file.name + suffix)
         if part.exists():
-            part.rename(damaged.with_name(damaged.name + suffix))
-    kept = _restore(backup_of(file), file)
-    return f"{file}: damaged, set aside as {damaged.name}; {kept}"
+            part.rename(aside.with_name(aside.name + suffix))
+    return f"{file}: damaged, set aside as {aside.name}; {_restore(file)}"
+
+
+def _aside(file: Path) -> Path:
+    """A name that is free: two of one moment are told apart."""
+    stamp, number = clock.stamp(clock.now()), 1
+    while (aside := file.with_name(f"{file.stem}-damaged-{stamp}.db")).exists():
+        number += 1
+        stamp = f"{stamp.partition('-')[0]}-{number}"
+    return aside
+
+
+def _log_of(file: Path) -> Path:
+    return file.with_name(f"{file.name}-wal")
 
 
 def backup_of(file: Path) -> Path:
     return file.with_name("history-backup.db")
 
 
-def _restore(backup: Path, file: Path) -> str:
-    if not backup.exists():
+def _restore(file: Path) -> str:
+    """Put the backup in the place of the file; a backup that is damaged is kept as well."""
+    backup = backup_of(file)
+    if not _is_there(backup):
         return "there was no backup yet: the history begins anew"
-    try:
-        with closing(_connect(backup)) as source, closing(sqlite3.connect(file)) as target:
-            source.backup(target)
-    except (sqlite3.Error, HistoryError):
-        file.unlink(missing_ok=True)
-        return f"{backup.name} cannot be read either: the history begins anew"
     made = datetime.fromtimestamp(backup.stat().st_mtime).astimezone()
+    fresh = _fresh(file)
+    try:
+        shutil.copyfile(backup, fresh)
+        _connect(fresh).close()
+    except (sqlite3.DatabaseError, HistoryError):
+        aside = _aside(backup)
+        backup.rename(aside)
+        return f"the backup cannot be read either, see {aside.name}: the history begins anew"
+    else:
+        fresh.replace(file)
+    finally:
+        fresh.unlink(missing_ok=True)
     return f"{backup.name} of {clock.shown(made)} took its place"
 
 
 def _back_up(history: History) -> None:
     """Once a day, of what is known to be sound; complete or not at all."""
-    backup = backup_of(history.file)
-    if backup.exists():
-        age = clock.now().timestamp() - backup.stat().st_mtime
-        if age < BACKUP_EVERY.total_seconds():
-            return
-    elif not history.db.execute("SELECT 1 FROM attempt LIMIT 1").fetchone():
+    backup, now = backup_of(history.file), clock.now().timestamp()
+    if backup.exists() and now - backup.stat().st_mtime < BACKUP_EVERY.total_seconds():
         return
-    fresh = backup.with_suffix(".tmp")
-    fresh.unlink(missing_ok=True)
-    with closing(sqlite3.connect(fresh)) as target:
-        history.db.backup(target)
-    fresh.replace(backup)
+    if not history.db.execute("SELECT 1 FROM attempt LIMIT 1").fetchone():
+        return  # nothing to keep
+    fresh = _fresh(backup)
+    try:
+        with closing(sqlite3.connect(fresh)) as target:
+            history.db.backup(target)
+        os.utime(fresh, (now, now))
+        fresh.replace(backup)
+    finally:
+        fresh.unlink(missing_ok=True)
+
+
+def _fresh(file: Path) -> Path:
+    """Where this process writes what will take the place of ``file``."""
+    return file.with_name(f"{file.stem}-{os.getpid()}.tmp")

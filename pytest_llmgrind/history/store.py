@@ -118,6 +118,11 @@ class History:
                 (challenge, clock.text(at), rating),
             )
 
+    def ratings(self) -> dict[str, int]:
+        """The rating of each challenge's last pass."""
+        rows = self.db.execute("SELECT challenge, rating FROM review ORDER BY id")
+        return {row["challenge"]: row["rating"] for row in rows}
+
     def due(self, until: datetime) -> dict[str, datetime]:
         """Challenges to solve again by then, and since when, the longest due first."""
         rows = self.db.execute(
@@ -181,8 +186,12 @@ class History:
     def __enter__(self) -> History:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        """What SQLite refuses (a full disk, a file that was locked for too long) is one line."""
         self.close()
+        if isinstance(error, sqlite3.Error):
+            text = f"{self.file}: cannot be used: {error}; nothing is recorded"
+            raise HistoryError(text) from error
 
     def _attempts(self, where: str, *values: Any) -> list[Attempt]:
         rows = self.db.execute(f"SELECT * FROM attempt {where}", values).fetchall()

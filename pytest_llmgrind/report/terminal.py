@@ -21,7 +21,7 @@ NAMED = 6  # of those that nobody began
 
 def render(board: Board, look: Look, *, brief: bool = False) -> str:
     """The whole board, or with ``brief`` a line for each challenge and what to do next."""
-    console = _console(look)
+    console = console_for(look)
     crowded = len(board.challenges) > FULL
     for number, challenge in enumerate(board.challenges):
         passes = challenge.practice is not None and challenge.practice.passed
@@ -42,10 +42,11 @@ def render(board: Board, look: Look, *, brief: bool = False) -> str:
     if board.due:
         text = f"{words.few(board.due, NAMED)}: llmgrind today"
         console.print(_labelled("due", text, indent=0))
-    return _fitting(console.file.getvalue(), look)  # type: ignore[attr-defined]
+    return fitting(console.file.getvalue(), look)  # type: ignore[attr-defined]
 
 
-def _console(look: Look) -> Console:
+def console_for(look: Look) -> Console:
+    """It prints into a text, ``console.file.getvalue()``."""
     return Console(
         file=StringIO(),
         width=look.width,
@@ -117,7 +118,7 @@ def _labelled(label: str, text: str, *, indent: int = 2) -> RenderableType:
     return indented(grid, by=indent)
 
 
-def _fitting(text: str, look: Look) -> str:
+def fitting(text: str, look: Look) -> str:
     """Without trailing blanks, and in characters that the terminal can write."""
     lines = "\n".join(line.rstrip() for line in text.replace(HARD, " ").splitlines())
     try:
