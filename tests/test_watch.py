@@ -281,6 +281,11 @@ class TestSaves:
         assert watched == [["challenges"], ["solutions", "challenges"]]
 
 
+def without_size() -> dict[str, str]:
+    """The terminal says how wide it is, and not who started the tests."""
+    return {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES")}
+
+
 class Screen:
     """llmgrind watch in a terminal of 40 rows and 120 columns, and what it wrote so far."""
 
@@ -296,7 +301,7 @@ class Screen:
             stdout=self.slave,
             stderr=self.slave,
             start_new_session=True,
-            env={**os.environ, "TERM": "xterm", **env},
+            env={**without_size(), "TERM": "xterm", **env},
         )
 
     def until(self, wanted: str, *, ending: str = "", timeout_s: float = 60) -> list[str]:
