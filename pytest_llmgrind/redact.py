@@ -30,6 +30,8 @@ from pytest_llmgrind.solution import Candidate, ChallengeBroken, SolutionError
 from pytest_llmgrind.timeout import TimedOut
 
 FRAMES = 3
+LOOKS_LIKE = "  looks like   "
+"""Begins the line of a failure text that names a misconception."""
 GRADERS_FAULT = (
     Misused,
     ChallengeBroken,
@@ -223,7 +225,7 @@ def render(
         lines = [f"{rule.id}  {rule.sentence}" if rule else f"{manifest.id}  {rule_id}".rstrip()]
     lines += _labelled("saw    ", failure.saw)
     if looks_like:
-        lines.append(f"  looks like   {looks_like}")
+        lines.append(f"{LOOKS_LIKE}{looks_like}")
     lines.append(f"  read   {spec}{rule.anchor if rule and not failure.blocks else ''}")
     if failure.frames:
         lines += ["", *frame_lines(failure.frames, start)]

@@ -26,10 +26,12 @@ from pytest_llmgrind.collect import BrokenManifest, Stage
 from pytest_llmgrind.diagnose import Diagnosis
 from pytest_llmgrind.grading import is_timed
 from pytest_llmgrind.manifest import TIERS, Manifest
+from pytest_llmgrind.redact import LOOKS_LIKE
 from pytest_llmgrind.tiers import KIT_MODULES, WithoutKit, missing_kit
 
 Send = Callable[[dict[str, Any]], None]
 PLUGINS = ("timeout", "benchmark", "hypothesispytest", "llmgrind")
+WITHOUT = ("cacheprovider", "terminal", "unraisableexception")  # the last collects garbage, 0.1 s
 GRACE_S = 10.0
 """A test that outlives its time-out by this much is killed with its process."""
 
@@ -95,6 +97,8 @@ class Recorder:
         finally:
             used = _cpu_s() - before
             self.send({"event": "result", "test": item.nodeid, **self.result, "cpu_s": used})
+            if self.rule and LOOKS_LIKE in self.result.get("text", ""):
+                item.session.shouldstop = "one failure has been diagnosed"
 
     def pytest_runtest_setup(self, item: pytest.Item) -> None:
         mark = item.get_closest_marker("timeout")
@@ -119,7 +123,7 @@ def _silent(*_: Any, **__: Any) -> str:
     return ""
 
 
-LOOKS_LIKE = Diagnosis.looks_like
+DIAGNOSE = Diagnosis.looks_like
 
 
 def run_tests(request: dict[str, Any], send: Send) -> None:
@@ -128,14 +132,14 @@ def run_tests(request: dict[str, Any], send: Send) -> None:
     args += ["-c", f"{request['scratch']}/pytest.ini"]
     args += ["--rootdir", str(Path(request["root"]).parent.parent)]
     args += [text for name in PLUGINS for text in ("-p", name)]
-    args += [text for name in ("cacheprovider", "terminal") for text in ("-p", f"no:{name}")]
+    args += [text for name in WITHOUT for text in ("-p", f"no:{name}")]
     args += [f"--benchmark-storage=file://{request['scratch']}"]
     args += [] if request["measured"] else ["--benchmark-disable"]
-    args += ["-x"] if request["rule"] else []
+    args += ["-x"] if request["rule"] and not request["diagnose"] else []
     _import_kits(manifests.load(Path(request["root"])))
     _functions.cache_clear()
     # Other bugs are no business of the gate's: they may hang, or end the process.
-    Diagnosis.looks_like = LOOKS_LIKE if request["diagnose"] else _silent  # type: ignore[method-assign]
+    Diagnosis.looks_like = DIAGNOSE if request["diagnose"] else _silent  # type: ignore[method-assign]
     code = pytest.main(args, plugins=[Recorder(send, request)])
     if code in (pytest.ExitCode.USAGE_ERROR, pytest.ExitCode.INTERNAL_ERROR):
         text = f"pytest ended with {pytest.ExitCode(code).name}"

@@ -120,7 +120,8 @@ class Worker:
         """Run all tests, or up to the first failure of those of one rule.
 
         ``alone``: while a test is timed, no test of another worker runs. ``diagnose``: failures
-        are told what they look like, and nothing is timed.
+        are told what they look like, and nothing is timed; of a rule, the first that is told ends
+        the run.
         """
         options = {"rule": rule, "measured": measured, "alone": alone, "limit_s": limit_s}
         options |= {"diagnose": diagnose}
