@@ -6,7 +6,7 @@ from pytest_llmgrind import check, given, rule, st
 
 SEEDS = st.integers(0, 999)
 WAYS = st.sampled_from(
-    [("half", "interleaved"), ("interleaved", "half"), ("half", "half"), ("interleaved",) * 2]
+    [("interleaved", "half"), ("half", "interleaved"), ("half", "half"), ("interleaved",) * 2]
 )
 
 

@@ -99,7 +99,7 @@ def test_parts_are_equal_consecutive_and_in_order(solution, size, length, axis, 
 @given(case=st.sampled_from([(6, 4), (3, 2), (2, 3), (1, 2)]), axis=st.sampled_from([0, 1]))
 def test_a_length_that_the_ranks_do_not_divide_is_refused(solution, case, axis):
     length, size = case
-    array = np.zeros((length, 12) if axis == 0 else (12, length))
+    array = np.arange(12.0 * length).reshape((length, 12) if axis == 0 else (12, length))
     words = f"shape {array.shape}, axis={axis}, size={size}"
 
     keywords = {"axis": axis, "rank": 0, "size": size}
