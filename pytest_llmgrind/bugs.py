@@ -55,11 +55,16 @@ def load(manifest: Manifest) -> tuple[Bug, ...]:
     ManifestError
         In one line: the file, the key, and what was wanted there.
     """
+    return read(manifest.bugs)
+
+
+def read(file: Path) -> tuple[Bug, ...]:
+    """The bugs of any file of that form; the same errors."""
     try:
-        stat = manifest.bugs.stat()
+        stat = file.stat()
     except OSError:
         return ()
-    return _load(manifest.bugs, stat.st_mtime_ns, stat.st_size)
+    return _load(file, stat.st_mtime_ns, stat.st_size)
 
 
 @lru_cache(maxsize=256)
