@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
+from types import SimpleNamespace
+
 import pytest
 from conftest import Suite
+
+from pytest_llmgrind import diagnose
+from pytest_llmgrind.diagnose import Diagnosis
 
 ADD_TWICE = "def add(a, b):\n    return a + 2 * b\n\n\ndef total(xs):\n    return sum(xs)\n"
 TWICE = """
@@ -299,3 +305,45 @@ def test_it_works_in_workers(suite: Suite) -> None:
     result = suite.run("challenges", "-n2")
 
     result.stdout.fnmatch_lines(["  looks like   the second argument was added twice"])
+
+
+def test_a_run_that_passes_never_asks(suite: Suite, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The diagnosis costs nothing until a test fails."""
+    asked: list[str] = []
+    monkeypatch.setattr(Diagnosis, "looks_like", lambda *_, **__: asked.append("asked") or "")
+    suite.challenge(bugs=TWICE)
+    suite.solve()
+    suite.run("challenges").assert_outcomes(passed=2)
+    before = list(asked)
+
+    suite.solve(ADD_TWICE)
+    suite.run("challenges").assert_outcomes(passed=1, failed=1)
+
+    assert (before, asked) == ([], ["asked"])
+
+
+@pytest.mark.parametrize(
+    ("step_s", "tried", "told"),
+    [
+        pytest.param(0.0, ["twice", "shifted", "off_by_one"], 1, id="in time"),
+        pytest.param(0.8 * diagnose.TIME_S, ["twice"], 0, id="too late for a second bug"),
+    ],
+)
+def test_time_is_limited_for_a_session(
+    suite: Suite, monkeypatch: pytest.MonkeyPatch, step_s: float, tried: list[str], told: int
+) -> None:
+    """After TIME_S no other bug is tried, and no failure is looked at any more."""
+    clock = itertools.count(0.0, step_s)
+    monkeypatch.setattr(diagnose, "time", SimpleNamespace(perf_counter=lambda: next(clock)))
+    loaded: list[str] = []
+    load = diagnose._load
+    monkeypatch.setattr(diagnose, "_load", lambda m, bug: loaded.append(bug.name) or load(m, bug))
+    suite.challenge(bugs=TWICE.replace("a + 2 * b", "a - b") + SAME_OTHERWISE + OFF_BY_ONE)
+    suite.solve(
+        "def add(a, b):\n    return a + 2 * b\n\n\ndef total(xs):\n    return sum(xs) + 1\n"
+    )
+
+    lines = said(suite)
+
+    assert loaded == tried
+    assert lines == ["looks like   something else entirely"] * told
