@@ -58,6 +58,14 @@ def load(manifest: Manifest) -> tuple[Bug, ...]:
     return read(manifest.bugs)
 
 
+def known(manifest: Manifest) -> tuple[Bug, ...]:
+    """As ``load``; none where the file cannot be used, which is the gate's to tell its author."""
+    try:
+        return load(manifest)
+    except ManifestError:
+        return ()
+
+
 def read(file: Path) -> tuple[Bug, ...]:
     """The bugs of any file of that form; the same errors."""
     try:

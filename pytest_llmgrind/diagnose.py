@@ -12,7 +12,7 @@ import pytest
 
 from pytest_llmgrind import bugs, evidence
 from pytest_llmgrind.bugs import Bug
-from pytest_llmgrind.manifest import Manifest, ManifestError
+from pytest_llmgrind.manifest import Manifest
 from pytest_llmgrind.solution import import_fresh
 from pytest_llmgrind.verdicts import hidden_tests
 
@@ -71,7 +71,7 @@ class Diagnosis:
         return set(tests.values()) - {rule for name, rule in tests.items() if name not in passed}
 
     def _certain(self, manifest: Manifest, rule_id: str, same: evidence.Evidence) -> str:
-        planted, until = _planted(manifest), time.perf_counter() + TIME_S - self.spent_s
+        planted, until = bugs.known(manifest), time.perf_counter() + TIME_S - self.spent_s
         found, kept = "", self._kept(manifest)
         # The rule's own first: where none of them fits, the others need not be tried.
         for bug in sorted(planted, key=lambda bug: bug.rule != rule_id):
@@ -94,13 +94,6 @@ class Diagnosis:
         if key not in self._modules:
             self._modules[key] = _load(manifest, bug)
         return self._modules[key]
-
-
-def _planted(manifest: Manifest) -> tuple[Bug, ...]:
-    try:
-        return bugs.load(manifest)
-    except ManifestError:
-        return ()  # the gate tells the author
 
 
 def _load(manifest: Manifest, bug: Bug) -> ModuleType | None:

@@ -8,9 +8,9 @@ from pathlib import Path
 from pytest_llmgrind import interface
 from pytest_llmgrind.history import Attempt
 from pytest_llmgrind.manifest import Manifest, Stage
+from pytest_llmgrind.practice import FINISHED, stage_words
 from pytest_llmgrind.solution import find
 
-OK, UNKNOWN = ("ok", "skipped"), "not run"
 _STAGE = re.compile(r"\bstage (\d+)")
 
 
@@ -21,19 +21,14 @@ def stage_of(manifest: Manifest, attempt: Attempt | None, solutions: Path) -> St
     """
     if attempt is None or not attempt.runs:
         return _unwritten(manifest, solutions) or manifest.stages[0]
-    return next((s for s in manifest.stages if _word(attempt, s) not in OK), None)
+    words = stage_words(attempt.runs)
+    return next((s for s in manifest.stages if words.get(s.name) not in FINISHED), None)
 
 
 def given(attempt: Attempt | None, stage: Stage) -> int:
     """How many hints of a stage were shown in this attempt."""
     hints = attempt.hints if attempt else ()
     return max((hint.step for hint in hints if hint.stage == stage.name), default=0)
-
-
-def _word(attempt: Attempt, stage: Stage) -> str:
-    """What the last run that ran it said: ``-k`` leaves stages out."""
-    words = (run.stages.get(stage.name, UNKNOWN) for run in reversed(attempt.runs))
-    return next((word for word in words if word != UNKNOWN), UNKNOWN)
 
 
 def _unwritten(manifest: Manifest, solutions: Path) -> Stage | None:

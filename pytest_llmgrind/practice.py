@@ -7,13 +7,17 @@ rating moves the card of the challenge.
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from pytest_llmgrind.history import DEBUG, Attempt, History
+from pytest_llmgrind.history import DEBUG, Attempt, History, Run
 from pytest_llmgrind.manifest import Manifest
+from pytest_llmgrind.verdicts import NOT_RUN, WORDS
 
+FINISHED = (WORDS["passed"], WORDS["skipped"])
+"""Words of a stage at which there is nothing more to do here."""
 PAUSE = timedelta(minutes=30)
 """Who is silent for longer is doing something else."""
 EASY_TIME, GOOD_TIME = 0.5, 1.5
@@ -47,6 +51,14 @@ class Practice:
     passed: bool = False
     rating: str = ""
     due: str = ""
+
+
+def stage_words(runs: Iterable[Run]) -> dict[str, str]:
+    """The last word that a run had about each stage: ``-k`` runs some of them only."""
+    words: dict[str, str] = {}
+    for run in runs:
+        words |= {name: word for name, word in run.stages.items() if word != WORDS[NOT_RUN]}
+    return words
 
 
 def minutes_spent(attempt: Attempt, until: datetime | None = None) -> float:

@@ -122,7 +122,7 @@ def standing(
     left = None
     if attempt.minutes is not None:
         left = attempt.minutes - (now - attempt.started).total_seconds() / 60
-    meanings = {bug.name: bug.misconception for bug in _bugs(manifest)}
+    meanings = {bug.name: bug.misconception for bug in bugs.known(manifest)}
     told = attempt.bugs if attempt.kind == DEBUG and attempt.passed else ()
     return Practice(
         kind=attempt.kind,
@@ -139,10 +139,3 @@ def standing(
         rating=practice.RATINGS[practice.rating(attempt, manifest)] if due else "",
         due=clock.day(due) if due else "",
     )
-
-
-def _bugs(manifest: Manifest) -> Sequence[bugs.Bug]:
-    try:
-        return bugs.load(manifest)
-    except ManifestError:
-        return ()

@@ -11,7 +11,7 @@ from pytest_llmgrind import clock, practice
 from pytest_llmgrind import manifest as manifests
 from pytest_llmgrind.history import DEBUG, SOLVE, Attempt, History
 from pytest_llmgrind.manifest import Manifest, ManifestError, Stage
-from pytest_llmgrind.verdicts import NOT_RUN, WORDS
+from pytest_llmgrind.verdicts import WORDS
 from pytest_llmgrind.workspace import Workspace
 
 NOT_BEGUN, IN_PLAY, DEBUGGING, DONE, GIVEN_UP = (
@@ -21,7 +21,6 @@ NOT_BEGUN, IN_PLAY, DEBUGGING, DONE, GIVEN_UP = (
     "done",
     "given up",
 )
-GREEN, SKIPPED = WORDS["passed"], WORDS["skipped"]
 EVER = datetime.max.replace(tzinfo=UTC)
 
 
@@ -132,15 +131,10 @@ def begin(statuses: Sequence[Status]) -> Status | None:
 
 
 def stage_after(manifest: Manifest, attempt: Attempt) -> tuple[int, Stage | None]:
-    """How many stages are green, and the first that is not.
-
-    Of each stage the last word counts that a run had about it: ``-k`` runs some of them only.
-    """
-    words: dict[str, str] = {}
-    for run in attempt.runs:
-        words |= {name: word for name, word in run.stages.items() if word != WORDS[NOT_RUN]}
-    green = sum(words.get(stage.name) == GREEN for stage in manifest.stages)
-    left = (s for s in manifest.stages if words.get(s.name) not in (GREEN, SKIPPED))
+    """How many stages are green, and the first that is not."""
+    words = practice.stage_words(attempt.runs)
+    green = sum(words.get(stage.name) == WORDS["passed"] for stage in manifest.stages)
+    left = (s for s in manifest.stages if words.get(s.name) not in practice.FINISHED)
     return green, next(left, None)
 
 

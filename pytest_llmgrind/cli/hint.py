@@ -21,7 +21,7 @@ from pytest_llmgrind.cli._params import (
     shown,
 )
 from pytest_llmgrind.history import Attempt, Hint, History
-from pytest_llmgrind.manifest import Manifest, ManifestError, Stage
+from pytest_llmgrind.manifest import Manifest, Stage
 from pytest_llmgrind.workspace import Workspace
 
 
@@ -156,10 +156,7 @@ def _admitted(history: History, id: str, *, give_up: bool) -> Attempt | None:
 
 
 def _planted(manifest: Manifest, attempt: Attempt | None) -> list[str]:
-    try:
-        known = {bug.name: bug.misconception for bug in bugs.load(manifest)}
-    except ManifestError:
-        known = {}
+    known = {bug.name: bug.misconception for bug in bugs.known(manifest)}
     return [known.get(name, name) for name in (attempt.bugs if attempt else ())]
 
 

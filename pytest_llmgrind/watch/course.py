@@ -7,9 +7,9 @@ from dataclasses import dataclass, field, replace
 
 from pytest_llmgrind.history import Attempt
 from pytest_llmgrind.manifest import Manifest
+from pytest_llmgrind.practice import FINISHED, stage_words
 from pytest_llmgrind.verdicts import NOT_RUN, WORDS
 
-FINISHED = (WORDS["passed"], WORDS["skipped"])
 OVER_BUDGET = WORDS["over budget"]
 
 
@@ -42,10 +42,9 @@ class Course:
         A word may be out of date: the run of all stages, with which each course ends, corrects it.
         """
         names = tuple(stage.name for stage in manifest.stages)
-        course = cls(names=names, has_budgets=bool(manifest.budgets))
-        for run in attempt.runs if attempt else ():
-            if run.version == manifest.version:
-                course = replace(course, words={**course.words, **_known(run.stages, names)})
+        runs = [run for run in (attempt.runs if attempt else ()) if run.version == manifest.version]
+        words = _known(stage_words(runs), names)
+        course = cls(names=names, words=words, has_budgets=bool(manifest.budgets))
         return replace(course, at=course.unfinished(0) or 0)
 
     def unfinished(self, start: int) -> int | None:
