@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib.util
 import sys
+import tomllib
 from collections import Counter
 from pathlib import Path
 from types import ModuleType
@@ -17,36 +18,13 @@ from pytest_llmgrind import bugs
 from pytest_llmgrind.manifest import load
 
 ROOT = Path(__file__).parents[1]
-SILENT = {
-    "01_mlp": {
-        "logarithm_of_a_probability": "NumPy's warning alone fails, and it holds no number",
-    },
-    "02_attention": {
-        "layer_mask_of_three_axes": "another planted bug gives the same",
-    },
-    "03_rope": {
-        "shift_backwards": "another planted bug gives the same",
-    },
-    "04_kv_cache": {
-        "softmax_without_shift": "nothing but NaN",
-        "shift_without_a_cache_only": "nothing but NaN",
-        "recomputes_each_step": "timed",
-        "prefills_again_each_step": "timed",
-        "rows_one_by_one": "timed",
-        "logits_everywhere": "a peak takes too long to measure for every bug",
-        "keys_repeated_each_step": "a peak takes too long to measure for every bug",
-        "padding_stored": "another planted bug gives the same",
-    },
-    "05_parallelism": {
-        "nothing_times_nan": "nothing but NaN",
-        "heads_not_checked": "nothing is returned where an error was wanted",
-        "only_equal_pieces": "NumPy's error holds no number",
-    },
-}
-"""What cannot be told from its failures, and why."""
 NEED_TORCH = {"05_parallelism": {"R28", "R29", "R30", "R32"}}
 """Rules of tests that real processes run, in a stage that few machines have the kit for."""
 IDS = sorted(path.parent.name for path in ROOT.glob("challenges/*/challenge.toml"))
+SILENT: dict[str, dict[str, str]] = {
+    id: tomllib.loads((ROOT / f"tests/silent/{id}.toml").read_text("utf-8")) for id in IDS
+}
+"""What cannot be told from its failures, and why."""
 
 
 def _benchmark() -> ModuleType:
