@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
@@ -11,6 +12,7 @@ import pytest
 
 from pytest_llmgrind import interface, loader
 from pytest_llmgrind import solution as solutions
+from pytest_llmgrind.collect import import_hidden
 from pytest_llmgrind.fence import unfence
 from pytest_llmgrind.isolate import isolated, unwarned
 from pytest_llmgrind.manifest import Manifest
@@ -54,6 +56,14 @@ class Candidates:
         if key not in self._loaded:
             self._loaded[key] = _load_reference(manifest)
         return _given(self._loaded[key])
+
+    def baseline(self, manifest: Manifest) -> ModuleType:
+        """``hidden/baseline.py``."""
+        return import_hidden(manifest.baseline, self.config)
+
+    def around(self, manifest: Manifest) -> AbstractContextManager[None]:
+        """What goes around a test function."""
+        return nullcontext()
 
     def in_play(self, manifest: Manifest) -> bool:
         """A solution exists, the stub was edited, or the command line names the challenge."""

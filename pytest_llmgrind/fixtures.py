@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from pytest_llmgrind.budget import count, peak, race, scaling
-from pytest_llmgrind.collect import Stage, import_hidden
+from pytest_llmgrind.collect import Stage
 from pytest_llmgrind.grading import GRADING
 from pytest_llmgrind.manifest import Manifest
 from pytest_llmgrind.seeds import generator
@@ -31,7 +31,7 @@ def reference(request: pytest.FixtureRequest) -> ModuleType:
 @pytest.fixture(scope="module")
 def baseline(request: pytest.FixtureRequest) -> ModuleType:
     """``hidden/baseline.py``: the naive way."""
-    return import_hidden(_challenge(request).baseline, request.config)
+    return request.config.stash[GRADING].baseline(_challenge(request))
 
 
 def _challenge(request: pytest.FixtureRequest) -> Manifest:

@@ -47,6 +47,9 @@ class Grading:
     def reference(self, manifest: Manifest) -> ModuleType:
         return self.candidates.reference(manifest)
 
+    def baseline(self, manifest: Manifest) -> ModuleType:
+        return self.candidates.baseline(manifest)
+
     # -- selection --------------------------------------------------------------------------
 
     @pytest.hookimpl(trylast=True)
@@ -70,7 +73,9 @@ class Grading:
         if stage is None:
             return (yield)
         notes = pyfuncitem.stash.setdefault(NOTES, [])
-        with isolated(notes.append), redact.no_escape(self.candidates.of(stage.challenge)):
+        candidates, challenge = self.candidates, stage.challenge
+        no_escape = redact.no_escape(candidates.of(challenge))
+        with isolated(notes.append), no_escape, candidates.around(challenge):
             return (yield)
 
     @pytest.hookimpl(optionalhook=True)
@@ -151,7 +156,7 @@ def activate(config: pytest.Config) -> Grading:
     """Register what a grading session needs, once."""
     if GRADING not in config.stash:
         forget_hidden()
-        config.stash[GRADING] = Grading(config, Candidates(config))
+        config.stash[GRADING] = Grading(config, _candidates(config))
         config.pluginmanager.register(config.stash[GRADING], "llmgrind-grading")
         config.pluginmanager.register(config.stash[GRADING].debugger, "llmgrind-debugger")
         config.pluginmanager.register(Admission(), "llmgrind-admission")
@@ -162,6 +167,17 @@ def activate(config: pytest.Config) -> Grading:
         bench_bridge.register(config)
         session.register(config, config.stash[GRADING])
     return config.stash[GRADING]
+
+
+def _candidates(config: pytest.Config) -> Candidates:
+    """Those of ``--graded`` run in processes of their own."""
+    if not config.getoption("graded"):
+        return Candidates(config)
+    from pytest_llmgrind.graded.session import Graded
+
+    candidates = Graded(config)
+    config.add_cleanup(candidates.close)
+    return candidates
 
 
 def is_timed(item: pytest.Item) -> bool:

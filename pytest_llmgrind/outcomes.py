@@ -32,6 +32,11 @@ WORDS = {
     "timed out": ("failed", "T", "TIMED OUT", "red"),
     "blocked": ("failed", "F", "CANNOT BE GRADED", "red"),
     "no hardware": ("failed", "F", "NO HARDWARE", "red"),
+    "time limit": ("failed", "T", "TIME LIMIT", "red"),
+    "memory limit": ("failed", "M", "MEMORY LIMIT", "red"),
+    "crashed": ("failed", "C", "CRASHED", "red"),
+    "protocol": ("failed", "P", "PROTOCOL", "red"),
+    "forbidden": ("failed", "X", "FORBIDDEN", "red"),
     "failed": ("failed", "F", "FAILED", "red"),
 }
 """Of each outcome that counts as failed: pytest's category, letter, word and colour."""

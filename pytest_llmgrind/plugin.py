@@ -15,6 +15,7 @@ import pytest
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("llmgrind", "LLM systems challenges")
     group.addoption("--solutions", metavar="DIR", help="grade <DIR>/<id>.py (default: solutions)")
+    group.addoption("--graded", action="store_true", help="run the solution behind walls")
     group.addoption("--slow", action="store_true", help="run tests of the slow tier too")
     group.addoption(
         "--require-tier",

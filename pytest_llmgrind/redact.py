@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 import hypothesis.errors
 import pytest
@@ -76,6 +77,8 @@ def classify(error: BaseException, candidate: Candidate, manifest: Manifest) -> 
     if isinstance(error, Unfinished | Escape):
         error = _raised(error)
     frames = frames_of(error, candidate)
+    if type(error).__name__ == "Breach":
+        return _breach(error, frames)
     if isinstance(error, SolutionError):
         timed_out = isinstance(error.__cause__, TimedOut)
         return Failure("timed out" if timed_out else "blocked", str(error), frames, blocks=True)
@@ -89,6 +92,11 @@ def classify(error: BaseException, candidate: Candidate, manifest: Manifest) -> 
         return Failure("todo", plain.message_of(error) or "not implemented", frames)
     by = _raiser(error, candidate, manifest)
     return Failure("failed", _example(error) + _what(error, by), frames)
+
+
+def _breach(error: Any, frames: tuple[Frame, ...]) -> Failure:
+    """What ended a process in graded mode (``graded.breach``)."""
+    return Failure(error.word, str(error), frames, blocks=error.blocks)
 
 
 def _what(error: BaseException, by: str) -> str:

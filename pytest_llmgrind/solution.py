@@ -16,7 +16,14 @@ from pytest_llmgrind.timeout import TimedOut
 
 
 class SolutionError(Exception):
-    """The code cannot be graded at all; one text for the whole challenge."""
+    """The code cannot be graded at all; one text for the whole challenge.
+
+    ``forbidden`` says that it uses what the challenge does not allow.
+    """
+
+    def __init__(self, text: str, *, forbidden: bool = False) -> None:
+        super().__init__(text)
+        self.forbidden = forbidden
 
 
 class ChallengeBroken(Exception):
@@ -82,7 +89,7 @@ def load(manifest: Manifest, candidate: Candidate) -> ModuleType:
     module = _import(manifest, candidate)
     if entry := guard.forbidden_value(module, manifest.solution):
         name = candidate.name(candidate.path)
-        raise SolutionError(f"{name}: {entry} is not allowed in this challenge")
+        raise SolutionError(f"{name}: {entry} is not allowed in this challenge", forbidden=True)
     if wrong := interface.mismatch(module, _wanted(manifest)):
         raise SolutionError(f"{candidate.name(candidate.path)}: {wrong}")
     return module
@@ -122,7 +129,8 @@ def _import(manifest: Manifest, candidate: Candidate) -> ModuleType:
             what = str(error)
         elif isinstance(error, TimedOut):
             what = f"the import gave {error}"
-        raise SolutionError(f"{_at(candidate, error)}: {what}") from error
+        forbidden = isinstance(error, guard.Forbidden)
+        raise SolutionError(f"{_at(candidate, error)}: {what}", forbidden=forbidden) from error
 
 
 def _check_text(manifest: Manifest, candidate: Candidate) -> None:
@@ -139,7 +147,8 @@ def _check_text(manifest: Manifest, candidate: Candidate) -> None:
         except (ValueError, RecursionError, MemoryError) as error:
             raise SolutionError(f"{name}: not Python: {text_of(error)}") from error
         if found:
-            raise SolutionError("\n".join(f"{name}:{line}: {what}" for line, what in found))
+            text = "\n".join(f"{name}:{line}: {what}" for line, what in found)
+            raise SolutionError(text, forbidden=True)
 
 
 def _wanted(manifest: Manifest) -> tuple[interface.Name, ...]:

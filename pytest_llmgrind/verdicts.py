@@ -15,6 +15,11 @@ NOT_RUN = "not run"
 # From worst to best: the first that a test of a stage has is the word of the stage.
 WORDS = {
     "blocked": "cannot be graded",
+    "forbidden": "forbidden",
+    "protocol": "protocol",
+    "crashed": "crashed",
+    "memory limit": "memory limit",
+    "time limit": "time limit",
     "failed": "failed",
     "timed out": "timed out",
     "over budget": "over budget",

@@ -1,0 +1,214 @@
+"""The process of a solution: ``python -I -S worker.py …``, inside the walls.
+
+It serves the grader and nothing else. Whatever it says is checked by the grader: solution code
+that breaks into this module can break its own answers, and nothing more.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import resource
+import socket
+import sys
+import threading
+import traceback
+import tracemalloc
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from pytest_llmgrind import loader, manifest
+from pytest_llmgrind import solution as solutions
+from pytest_llmgrind.graded import errors, nodes, wire
+from pytest_llmgrind.graded.codec import Parts
+from pytest_llmgrind.graded.peer import Peer
+from pytest_llmgrind.graded.wire import Closed
+
+MOST_WARNINGS = 50
+
+
+class Start(msgspec.Struct, frozen=True):
+    """What the grader tells a new worker, as JSON in its first argument."""
+
+    challenge: str
+    file: str
+    imports: list[str] | None
+    forbid: list[str]
+    stub: str
+    limits: dict[str, int]
+    uid: int = 0
+
+
+@dataclass(eq=False)
+class Worker(Peer):
+    """The end in the sandbox."""
+
+    home: Path = field(default_factory=Path)
+    errors: dict[int, BaseException] = field(default_factory=dict)
+    meter: Meter | None = None
+    _warned: list[tuple[str, str]] = field(default_factory=list)
+
+    def own_file(self, file: str) -> str:
+        path = Path(file)
+        if path == self.home:
+            return path.name
+        return str(path.relative_to(self.home.parent)) if path.is_relative_to(self.home) else ""
+
+    def blocks(self, error: BaseException) -> str:
+        if not isinstance(error, solutions.SolutionError):
+            return ""
+        return "forbidden" if error.forbidden else "blocked"
+
+    def decoded_error(self, error: nodes.Error) -> BaseException:
+        made = errors.decode(error, self.codec)
+        made._llmgrind_own = error.id  # type: ignore[attr-defined]
+        return made
+
+    def around(self, call: Callable[[], Any]) -> Any:
+        return call() if self.meter is None else self.meter.measure(call)
+
+    def warned(self) -> list[tuple[str, str]]:
+        taken, self._warned = self._warned, []
+        return taken
+
+    def heed(self, message: Any, category: type[Warning], *_: Any, **__: Any) -> None:
+        """In the place of warnings.showwarning."""
+        if len(self._warned) < MOST_WARNINGS:
+            base = next(c for c in category.__mro__ if c.__module__ == "builtins")
+            self._warned.append((base.__name__, str(message)[:500]))
+
+    def attend(self, wire: wire.Wire) -> None:
+        """Serve one wire until it is closed."""
+        self.wires[threading.get_ident()] = wire
+        try:
+            while True:
+                asked, buffers = self._receive(wire)
+                if not isinstance(asked, nodes.Call | nodes.Get):
+                    os._exit(70)
+                self.serve(asked, Parts(buffers))
+        except Exception as error:
+            if isinstance(error, Closed):
+                os._exit(0)
+            traceback.print_exc()
+            os._exit(71)
+
+
+@dataclass
+class Meter:
+    """The peak of what calls of the solution allocate, beside their arguments."""
+
+    most: int = 0
+    carried: int = 0
+    """What earlier calls left behind."""
+
+    def measure(self, call: Callable[[], Any]) -> Any:
+        mark = bytearray(64)
+        tracemalloc.reset_peak()
+        before = _traced()[0]
+        try:
+            return call()
+        finally:
+            now, peak = _traced()
+            if not tracemalloc.is_tracing() or tracemalloc.get_object_traceback(mark) is None:
+                raise RuntimeError("the solution has stopped the tracing of memory")
+            self.most = max(self.most, self.carried + peak - before)
+            self.carried += now - before
+
+
+_traced = tracemalloc.get_traced_memory
+
+
+@dataclass(eq=False)
+class Root:
+    """Object 0: what the grader asks of the worker itself."""
+
+    worker: Worker
+    start: Start
+    module: Any = None
+
+    def load(self) -> None:
+        """Import the solution. Raises SolutionError."""
+        start, file = self.start, Path(self.start.file)
+        if start.imports is None:
+            self.module = loader.import_fresh(file, None)
+            return
+        rules = manifest.Imports(imports=tuple(start.imports), forbid=tuple(start.forbid))
+        root = Path(start.stub).parent
+        described = manifest.Manifest(
+            root=root, title="", track="", summary="", solution=rules, stages=()
+        )
+        self.module = solutions.load(described, solutions.Candidate(file))
+
+    def attribute(self, name: str) -> Any:
+        return getattr(self.module, name)
+
+    def begin(self) -> None:
+        """Trace memory from now on."""
+        gc.collect()
+        tracemalloc.start()
+        self.worker.meter = Meter()
+
+    def end(self) -> int:
+        """The peak since ``begin``, in bytes."""
+        meter, self.worker.meter = self.worker.meter, None
+        tracemalloc.stop()
+        return meter.most if meter else 0
+
+    def echo(self, *args: Any, **kwargs: Any) -> Any:
+        """Take arguments and give an answer that was kept: what the way itself costs."""
+        return self.kept[args[0]]
+
+    def keep(self, number: int, answer: Any) -> None:
+        self.kept[number] = answer
+
+    def __post_init__(self) -> None:
+        self.kept: dict[int, Any] = {}
+
+
+def main(argument: str, *descriptors: str) -> None:
+    start = msgspec.json.decode(argument, type=Start)
+    main_fd, control_fd, out_fd, in_fd = map(int, descriptors)
+    _limit(start.limits)
+    if start.uid:
+        os.setgroups([])
+        os.setresgid(start.uid, start.uid, start.uid)
+        os.setresuid(start.uid, start.uid, start.uid)
+    file = Path(start.file)
+    home = file.parent if file.name == "__init__.py" else file
+    worker = Worker(1, home=home)
+    worker.codec.objects[0] = Root(worker, start)
+    warnings.simplefilter("always")
+    warnings.showwarning = worker.heed
+    control = socket.socket(fileno=control_fd)
+    threading.Thread(target=_open_wires, args=(worker, control), daemon=True).start()
+    sock = socket.socket(fileno=main_fd)
+    worker.attend(wire.Wire(sock, wire.mapped(out_fd), wire.mapped(in_fd)))
+
+
+def _open_wires(worker: Worker, control: socket.socket) -> None:
+    """A thread of the grader that asks for the first time gets a thread here."""
+    while True:
+        try:
+            told, descriptors, *_ = socket.recv_fds(control, 1, 1)
+        except OSError:
+            return
+        if not told or not descriptors:
+            return
+        own = wire.Wire(socket.socket(fileno=descriptors[0]))
+        threading.Thread(target=worker.attend, args=(own,), daemon=True).start()
+
+
+def _limit(limits: dict[str, int]) -> None:
+    """Soft and hard limits of this process and all that it starts."""
+    for name, value in limits.items():
+        kind = getattr(resource, f"RLIMIT_{name}")
+        resource.setrlimit(kind, (value, value))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
