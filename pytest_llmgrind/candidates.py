@@ -31,6 +31,9 @@ class Candidates:
     _in_play: dict[Path, bool] = field(default_factory=dict)
     _loaded: dict[Path, ModuleType | Exception] = field(default_factory=dict)
 
+    sandbox = "none"
+    """What stands around the code."""
+
     def __post_init__(self) -> None:
         loader.forget_all()
         unfence()

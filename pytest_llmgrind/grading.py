@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
@@ -28,6 +28,8 @@ class Grading:
     config: pytest.Config
     candidates: Candidates
     results: list[dict[str, Any]] = field(default_factory=list)
+    deselected: list[str] = field(default_factory=list)
+    """Names of tests that somebody left out of this session."""
     _said: set[tuple[str, str]] = field(default_factory=set)
 
     def __post_init__(self) -> None:
@@ -56,6 +58,9 @@ class Grading:
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
         """Timed tests last: under xdist they would hold up the others."""
         items.sort(key=is_timed)
+
+    def pytest_deselected(self, items: Sequence[pytest.Item]) -> None:
+        self.deselected += (item.name for item in items if stage_of(item) is not None)
 
     # -- running ----------------------------------------------------------------------------
 

@@ -25,6 +25,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="fail, and do not skip, where this hardware is missing",
     )
     group.addoption("--entrants", metavar="DIR", help="rank every <DIR>/<name>/ on the board too")
+    group.addoption("--result", metavar="FILE", help="write the verdict on every test to FILE")
     group.addoption("--leaderboard-json", metavar="FILE", help="write the leaderboard to FILE")
     group.addoption("--show-hidden", action="store_true", help="for authors: full tracebacks")
     parser.addini(
@@ -41,6 +42,8 @@ def pytest_configure(config: pytest.Config) -> None:
     option = config.getoption("solutions")
     if option is not None and not (config.invocation_params.dir / option).is_dir():
         raise pytest.UsageError(f"--solutions: there is no directory {option}")
+    if config.getoption("graded"):
+        _check_graded()
     if any(_concerns_challenges(argument, config) for argument in config.args):
         from pytest_llmgrind.arguments import meant
 
@@ -63,7 +66,7 @@ class Front:
             return None
         from pytest_llmgrind.tiers import hardware
 
-        return f"llmgrind: {hardware().shown}"
+        return f"llmgrind: {hardware().shown}{_walls(self.config)}"
 
     def pytest_collect_directory(
         self, path: Path, parent: pytest.Collector
@@ -122,6 +125,23 @@ class Front:
         data = crashed(self.config, report.nodeid)
         if data is not None:
             report.llmgrind = data
+
+
+def _check_graded() -> None:
+    from importlib.util import find_spec
+
+    if find_spec("msgspec") is None:
+        raise pytest.UsageError("--graded needs msgspec: pip install pytest-llmgrind[graded]")
+
+
+def _walls(config: pytest.Config) -> str:
+    """What stands around the solution, for the header; nothing of it in practice mode."""
+    if not config.getoption("graded"):
+        return ""
+    from pytest_llmgrind.graded.sandbox import walls
+
+    found = walls()
+    return f", graded, sandbox: {found.level}" + (f" ({found.why})" if found.why else "")
 
 
 def _has_suite(config: pytest.Config) -> bool:

@@ -10,6 +10,8 @@ from typing import Any
 import hypothesis
 from hypothesis import HealthCheck, Phase
 
+from pytest_llmgrind import seeds
+
 try:
     from hypothesis.internal.conjecture import providers
 except ImportError:  # before 6.124
@@ -54,6 +56,8 @@ def given(*, max_examples: int = 40, **strategies: Any) -> Callable[[Test], Test
                 raise
 
         drawing: Test = settings(hypothesis.given(**strategies)(remembering))
+        if (number := seeds.secret_number(test.__qualname__)) is not None:
+            drawing = hypothesis.seed(number)(drawing)
 
         @functools.wraps(drawing)
         def steady(*args: Any, **fixtures: Any) -> None:

@@ -38,6 +38,8 @@ ENVIRONMENT = {
     "OPENBLAS_NUM_THREADS": "1",
     "MKL_NUM_THREADS": "1",
     "PYTHONDONTWRITEBYTECODE": "1",
+    "MALLOC_MMAP_THRESHOLD_": str(1 << 26),  # else each large array costs its page faults anew
+    "MALLOC_TRIM_THRESHOLD_": str(1 << 28),
 }
 BOOT = (
     "import sys; sys.path[:0] = sys.argv.pop(1).split(':');"

@@ -27,6 +27,10 @@ class Graded(Candidates):
     _carriers: dict[tuple[Path, str], Carrier] = field(default_factory=dict)
     _wrong: dict[Path, BaseException] = field(default_factory=dict)
 
+    @property
+    def sandbox(self) -> str:  # type: ignore[override]
+        return sandbox.walls().level
+
     def solution(self, manifest: Manifest) -> Any:
         """Raises SolutionError or Breach, the same each time, where it cannot be graded."""
         candidate = self.of(manifest)

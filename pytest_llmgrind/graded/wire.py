@@ -16,9 +16,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 MAGIC = b"llmg"
-HEADER = struct.Struct("<4sII")
+HEADER = struct.Struct("<4sIIQ")
 PIECE = struct.Struct("<qQ")
 INLINE = -1
+FIRST_BYTES = 1 << 13
 
 BODY_BYTES = 1 << 25
 BUFFERS = 1 << 14
@@ -57,7 +58,7 @@ class Wire:
             raise ValueError("a message of more than 32 MiB, or of more than 16,384 arrays")
         if sum(buffer.nbytes for buffer in buffers) > BUFFER_BYTES:
             raise ValueError("arrays of more than 512 MiB in one message")
-        head, inline, at = [HEADER.pack(MAGIC, len(body), len(buffers))], [], 0
+        pieces, inline, at = [], [], 0
         for buffer in buffers:
             size, place = buffer.nbytes, INLINE
             if self.outbox is not None and SHARED_BYTES <= size <= len(self.outbox) - at:
@@ -66,52 +67,68 @@ class Wire:
                 at += -(-size // 64) * 64
             else:
                 inline.append(buffer)
-            head.append(PIECE.pack(place, size))
+            pieces.append(PIECE.pack(place, size))
+        total = HEADER.size + PIECE.size * len(pieces) + len(body)
+        total += sum(buffer.nbytes for buffer in inline)
+        head = HEADER.pack(MAGIC, len(body), len(pieces), total)
         try:
             self._patience(deadline)
-            self.sock.sendall(b"".join([*head, body]))
-            for buffer in inline:
-                if buffer.nbytes:
-                    self.sock.sendall(buffer)
+            self.sock.sendall(b"".join([head, *pieces, body, *inline]))
         except TimeoutError:
             raise Late from None
         except OSError:
             raise Closed from None
 
     def receive(self, deadline: float = 0.0) -> tuple[bytes, list[bytearray]]:
-        magic, length, number = HEADER.unpack(self._read(HEADER.size, deadline))
-        if magic != MAGIC:
-            raise ProtocolError("a message that does not begin like one")
-        if length > BODY_BYTES or number > BUFFERS:
-            raise ProtocolError(f"a message of {length:,} bytes and {number:,} arrays")
-        pieces = list(PIECE.iter_unpack(self._read(PIECE.size * number, deadline)))
-        if sum(size for _, size in pieces) > BUFFER_BYTES:
-            raise ProtocolError("arrays of more than 512 MiB in one message")
-        body = bytes(self._read(length, deadline))
-        return body, [self._piece(place, size, deadline) for place, size in pieces]
+        data = self._read(deadline)
+        _, length, number, _ = HEADER.unpack_from(data)
+        at = HEADER.size + PIECE.size * number
+        pieces = list(PIECE.iter_unpack(data[HEADER.size : at]))
+        inline = sum(size for place, size in pieces if place == INLINE)
+        if sum(size for _, size in pieces) > BUFFER_BYTES or at + length + inline != len(data):
+            raise ProtocolError("a message whose arrays do not fill it")
+        body, at = bytes(data[at : at + length]), at + length
+        buffers = []
+        for place, size in pieces:
+            if place == INLINE:
+                buffers.append(bytearray(data[at : at + size]))
+                at += size
+            else:
+                buffers.append(self._shared(place, size))
+        return body, buffers
 
-    def _piece(self, place: int, size: int, deadline: float) -> bytearray:
-        if place == INLINE:
-            return self._read(size, deadline)
+    def _shared(self, place: int, size: int) -> bytearray:
         if self.inbox is None or not 0 <= place <= len(self.inbox) - size:
             raise ProtocolError("an array outside the shared memory")
         return bytearray(memoryview(self.inbox)[place : place + size])
 
-    def _read(self, size: int, deadline: float) -> bytearray:
-        data = bytearray(size)
-        view, at = memoryview(data), 0
-        while at < size:
-            try:
-                self._patience(deadline)
-                got = self.sock.recv_into(view[at:], size - at)
-            except TimeoutError:
-                raise Late from None
-            except OSError:
-                raise Closed from None
-            if not got:
-                raise Closed
-            at += got
-        return data
+    def _read(self, deadline: float) -> memoryview:
+        """One whole message: most come in one piece."""
+        data = memoryview(bytearray(FIRST_BYTES))
+        got, wanted = 0, HEADER.size
+        while got < wanted:
+            got += self._some(data[got:], deadline)
+            if wanted == HEADER.size and got >= wanted:
+                wanted = _size(data)
+                if wanted > len(data):
+                    whole = memoryview(bytearray(wanted))
+                    whole[:got] = data[:got]
+                    data = whole
+        if got > wanted:
+            raise ProtocolError("a message that nobody asked for")
+        return data[:wanted]
+
+    def _some(self, into: memoryview, deadline: float) -> int:
+        try:
+            self._patience(deadline)
+            got = self.sock.recv_into(into)
+        except TimeoutError:
+            raise Late from None
+        except OSError:
+            raise Closed from None
+        if not got:
+            raise Closed
+        return got
 
     def _patience(self, deadline: float) -> None:
         """``deadline`` on the monotonic clock; 0 waits for ever."""
@@ -123,6 +140,19 @@ class Wire:
 
     def close(self) -> None:
         self.sock.close()
+
+
+def _size(data: memoryview) -> int:
+    """What the header says of the whole message, if that is possible."""
+    magic, length, number, total = HEADER.unpack_from(data)
+    if magic != MAGIC:
+        raise ProtocolError("a message that does not begin like one")
+    if length > BODY_BYTES or number > BUFFERS or total > BODY_BYTES + BUFFER_BYTES:
+        raise ProtocolError(f"a message of {total:,} bytes and {number:,} arrays")
+    least = HEADER.size + PIECE.size * number + length
+    if total < least:
+        raise ProtocolError("a message that is shorter than it says")
+    return int(total)
 
 
 def region() -> int:

@@ -93,7 +93,9 @@ class Worker(Peer):
                 self.serve(asked, Parts(buffers))
         except Exception as error:
             if isinstance(error, Closed):
-                os._exit(0)
+                if threading.current_thread() is threading.main_thread():
+                    os._exit(0)
+                return
             traceback.print_exc()
             os._exit(71)
 

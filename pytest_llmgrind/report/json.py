@@ -37,7 +37,12 @@ def write(file: Path, board: Board, *, exit_code: int | None = None) -> None:
     OSError
         It cannot be written.
     """
-    text = json.dumps(document(board, exit_code=exit_code), indent=2, ensure_ascii=False)
+    save(file, document(board, exit_code=exit_code))
+
+
+def save(file: Path, value: Any) -> None:
+    """Write JSON values to ``file``, at once or not at all. Raises OSError."""
+    text = json.dumps(value, indent=2, ensure_ascii=False)
     file.parent.mkdir(parents=True, exist_ok=True)
     if file.is_dir():
         raise IsADirectoryError(21, "Is a directory", str(file))

@@ -15,7 +15,7 @@ from pytest_llmgrind.bench_bridge import ratios_before
 from pytest_llmgrind.board import Board
 from pytest_llmgrind.candidates import is_practice
 from pytest_llmgrind.record import record
-from pytest_llmgrind.report import json, markdown
+from pytest_llmgrind.report import json, markdown, result
 from pytest_llmgrind.standing import Outside
 from pytest_llmgrind.verdicts import by_challenge
 
@@ -83,7 +83,11 @@ class Leaderboard:
             outside=outside,
             remarks=remarks,
         )
-        return record(board, self._practised(), time.monotonic() - self.began)
+        return record(board, self._practised(), self.seconds)
+
+    @property
+    def seconds(self) -> float:
+        return time.monotonic() - self.began
 
     def _practised(self) -> dict[str, Path]:
         """The challenges whose solution is the workspace's own."""
@@ -91,6 +95,12 @@ class Leaderboard:
         return {root.name: root for root in roots if is_practice(self.config, root)}
 
     def _written(self, board: Board, exit_code: int) -> Generator[str]:
+        if option := self.config.getoption("result"):
+            file = self.config.invocation_params.dir / option
+            try:
+                json.save(file, result.document(self.grading, exit_code, self.seconds))
+            except OSError as error:
+                yield f"--result: {file} cannot be written: {error.strerror}"
         if option := self.config.getoption("leaderboard_json"):
             file = self.config.invocation_params.dir / option
             try:
