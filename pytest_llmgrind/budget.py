@@ -227,12 +227,14 @@ def _timed(
     function: Callable[..., timing.Result],
     sizes: Sequence[int] = (0,),
 ) -> Measurement:
-    found = function(
-        contenders.cells(sizes),
-        limit=budget.limit,
-        verify=contenders.check,
-        during=contenders.blamed,
-    )
+    with contenders.quiet():
+        found = function(
+            contenders.cells(sizes),
+            limit=budget.limit,
+            verify=contenders.check,
+            during=contenders.blamed,
+            watch=contenders.watch(),
+        )
     between = found.interval
     return Measurement(
         figures=found.figures,

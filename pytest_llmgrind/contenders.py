@@ -20,9 +20,11 @@ from _pytest.outcomes import Failed
 from pytest_llmgrind import check, plain
 from pytest_llmgrind.arrays import describe
 from pytest_llmgrind.estimate import slope
-from pytest_llmgrind.rounds import CANDIDATE, Cell
+from pytest_llmgrind.rounds import CANDIDATE, TRANSPORT, Cell
 from pytest_llmgrind.solution import ChallengeBroken
+from pytest_llmgrind.stopwatch import Stopwatch
 
+CARRIER = "_llmgrind_carrier"
 PEAKS = 3
 """Calls of which the smallest peak counts: now and then a call fills a cache of Python's."""
 
@@ -65,6 +67,8 @@ class Contenders:
 
     def check(self, who: str, result: Any, arguments: Arguments) -> None:
         """Verify a result; ``arguments`` are as they were before the call."""
+        if who == TRANSPORT:  # which computes nothing
+            return
         with self.blamed(who):
             self.verify(result, *arguments)
 
@@ -95,7 +99,38 @@ class Contenders:
             )
             for who, implementation in self.implementations.items()
             for size in sizes
-        ]
+        ] + [self._transport(size) for size in sizes if self.carriers]
+
+    @functools.cached_property
+    def carriers(self) -> dict[str, Any]:
+        """Of contenders that run in processes of their own (``--graded``)."""
+        if not any(hasattr(each, CARRIER) for each in self.implementations.values()):
+            return {}
+        from pytest_llmgrind.graded import timing
+
+        return dict(timing.carriers(self.implementations))
+
+    def watch(self) -> Stopwatch:
+        """The clock for calls of the contenders."""
+        if not self.carriers:
+            return Stopwatch()
+        from pytest_llmgrind.graded import timing
+
+        return timing.stopwatch(self.carriers)
+
+    def quiet(self) -> contextlib.AbstractContextManager[None]:
+        """Around a race: what keeps the clocks comparable."""
+        if not self.carriers:
+            return contextlib.nullcontext()
+        from pytest_llmgrind.graded import timing
+
+        return timing.on_one_core(self.carriers)
+
+    def _transport(self, size: int) -> Cell:
+        from pytest_llmgrind.graded import timing
+
+        make = functools.partial(self.make, size=size)
+        return timing.transport(self.carriers, self.implementations, self.run, make, size)
 
     def counts(self, size: int = 0) -> dict[str, int]:
         """The whole number that ``run`` returns, of each of them."""
@@ -124,14 +159,24 @@ class Contenders:
 
     def _peak(self, who: str, number: int) -> int:
         arguments = self.make(number)
-        gc.collect()
-        with _traced():
-            tracemalloc.reset_peak()
-            before, _ = tracemalloc.get_traced_memory()
+        metered = self.carriers[who].metered if who in self.carriers else _metered
+        with metered() as most:
             result = self.call(who, arguments)
-            _, most = tracemalloc.get_traced_memory()
         self.check(who, result, self.make(number))
-        return most - before
+        return int(most[0])
+
+
+@contextlib.contextmanager
+def _metered() -> Iterator[list[int]]:
+    """The peak of what is allocated inside, put into the list at the end."""
+    found: list[int] = []
+    gc.collect()
+    with _traced():
+        tracemalloc.reset_peak()
+        before, _ = tracemalloc.get_traced_memory()
+        yield found
+        _, most = tracemalloc.get_traced_memory()
+    found.append(most - before)
 
 
 @contextlib.contextmanager

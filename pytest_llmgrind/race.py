@@ -28,9 +28,21 @@ from dataclasses import dataclass
 from typing import Any
 
 from pytest_llmgrind.estimate import UNDECIDED, Interval, interval, slope
-from pytest_llmgrind.rounds import BASELINE, CANDIDATE, Cell, During, Lap, Plan, Rounds, Verify
+from pytest_llmgrind.rounds import (
+    BASELINE,
+    CANDIDATE,
+    TRANSPORT,
+    Cell,
+    During,
+    Lap,
+    Plan,
+    Rounds,
+    Verify,
+)
 from pytest_llmgrind.stopwatch import Stopwatch
 
+LEAST_SHARE = 0.02
+"""What is left of a time at least: of a call that does almost nothing, noise would be more."""
 Value = Callable[[Mapping[str, Sequence[float]], str], float]
 
 
@@ -54,9 +66,9 @@ def race(cells: Sequence[Cell], *, limit: float, verify: Verify, **options: Any)
     """
 
     def ratio(times: Mapping[str, Sequence[float]], who: str) -> float:
-        return times[who][0] / times[BASELINE][0]
+        return net(times, who)[0] / net(times, BASELINE)[0]
 
-    needed = (CANDIDATE, BASELINE)
+    needed = (CANDIDATE, BASELINE, *_transport(cells))
     return measure(cells, ratio, limit=limit, needed=needed, verify=verify, **options)
 
 
@@ -68,11 +80,22 @@ def scaling(cells: Sequence[Cell], *, limit: float, verify: Verify, **options: A
     sizes = sorted({cell.size for cell in cells})
 
     def exponent(times: Mapping[str, Sequence[float]], who: str) -> float:
-        return slope(sizes, times[who])
+        return slope(sizes, net(times, who))
 
     ordered = sorted(cells, key=lambda cell: cell.size)
-    needed = (CANDIDATE,)
+    needed = (CANDIDATE, *_transport(cells))
     return measure(ordered, exponent, limit=limit, needed=needed, verify=verify, **options)
+
+
+def net(times: Mapping[str, Sequence[float]], who: str) -> list[float]:
+    """Times without the way to another process, where there is one."""
+    ways = times.get(TRANSPORT, [0.0] * len(times[who]))
+    pairs = zip(times[who], ways, strict=True)
+    return [max(time - way, LEAST_SHARE * time) for time, way in pairs]
+
+
+def _transport(cells: Sequence[Cell]) -> set[str]:
+    return {cell.contender for cell in cells} & {TRANSPORT}
 
 
 def measure(
@@ -105,7 +128,11 @@ def measure(
         rounds.warm_up()
         found = _decide(rounds, value, limit)
         rounds.verify_pending()
-    figures = {who: statistics.median(_values(rounds, value, who)) for who in rounds.contenders}
+    figures = {
+        who: statistics.median(_values(rounds, value, who))
+        for who in rounds.contenders
+        if who != TRANSPORT
+    }
     return Result(
         figure=figures[CANDIDATE],
         interval=found,

@@ -16,6 +16,8 @@ from pytest_llmgrind.stopwatch import Stopwatch
 
 CANDIDATE = "candidate"
 BASELINE = "baseline"
+TRANSPORT = "transport"
+"""What it takes to reach a contender that runs in another process; taken off the others."""
 PENDING = 4
 """Results that wait to be verified, at most."""
 FEWEST_CLEAN, CLEAN_SHARE = 20, 0.1
@@ -153,6 +155,7 @@ class Rounds:
                 tuple(self._seconds[cell.name][i] for i in self._counted(cell.contender)),
             )
             for cell in self.cells
+            if cell.contender != TRANSPORT
         )
 
     def times(self, who: str) -> list[dict[str, list[float]]]:

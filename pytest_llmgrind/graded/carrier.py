@@ -21,7 +21,7 @@ from pytest_llmgrind.graded.limits import MIB, Limits
 from pytest_llmgrind.graded.peer import Peer
 from pytest_llmgrind.graded.process import Process
 from pytest_llmgrind.graded.remote import CALL, OPERATORS, Remote
-from pytest_llmgrind.graded.sandbox import NONE, Walls
+from pytest_llmgrind.graded.sandbox import Walls
 from pytest_llmgrind.graded.source import Source
 from pytest_llmgrind.graded.wire import Closed, Late, ProtocolError, Wire
 from pytest_llmgrind.solution import ChallengeBroken, SolutionError
@@ -41,6 +41,8 @@ class Grader(Peer):
     files: Sequence[Path] = ()
     """Of the solution, as it was handed in: where its exceptions come from."""
     trusted: bool = False
+    trace: list[Any] | None = None
+    """What is asked and answered, while somebody listens."""
     _errors: dict[int, BaseException] = field(default_factory=dict)
     _escaped: dict[int, BaseException] = field(default_factory=dict)
 
@@ -53,7 +55,10 @@ class Grader(Peer):
 
     def call(self, target: int, name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
         with self._verdicts():
-            return super().call(target, name, args, kwargs)
+            value = super().call(target, name, args, kwargs)
+        if self.trace is not None and target:
+            self.trace.append((args, kwargs, value))
+        return value
 
     def get(self, target: int, name: str) -> Any:
         with self._verdicts():
@@ -200,7 +205,7 @@ class Carrier:
             return None
         if not process.alive:
             return None if self.trusted else process.autopsy()
-        use, own = process.use(), 3 if self.walls.level != NONE else 1
+        use, own = process.use(), process.own_processes
         if use.processes > own or use.threads > own + len(self.grader.wires):
             why = Breach(breach.FORBIDDEN, "left a thread or a process running after its answer")
             process.end(why)
@@ -223,6 +228,37 @@ class Carrier:
         self._started().call(0, "begin", (), {})
         yield found
         found.append(int(self._started().call(0, "end", (), {})))
+
+    def cpu_s(self) -> float:
+        """CPU time that the worker has used, by the kernel's clock for its process."""
+        process = self.grader.process if self.grader is not None else None
+        return process.cpu_s() if process is not None else 0.0
+
+    def move(self, cores: set[int]) -> None:
+        """Let the worker run on these cores alone."""
+        process = self._started().process
+        if process is not None:
+            process.move(cores)
+
+    @contextlib.contextmanager
+    def recorded(self) -> Iterator[list[Any]]:
+        """What the worker is asked inside, and what it answers."""
+        grader = self._started()
+        trace: list[Any] = []
+        grader.trace = trace
+        try:
+            yield trace
+        finally:
+            grader.trace = None
+
+    def prepare(self, trace: Sequence[Any]) -> None:
+        """Have the answers of a record ready in the worker."""
+        for place, (_, _, answer) in enumerate(trace):
+            self._started().call(0, "keep", (id(trace) + place, answer), {})
+
+    def echo(self, number: int, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
+        """The arguments there, a kept answer back, and nothing done."""
+        self._started().call(0, "echo", (number, *args), kwargs)
 
     def close(self) -> None:
         if self.grader is not None and self.grader.process is not None:

@@ -15,8 +15,8 @@ import msgspec
 
 from pytest_llmgrind.graded import breach, sandbox, wire
 from pytest_llmgrind.graded.breach import Breach
-from pytest_llmgrind.graded.limits import MIB, Limits, Use, use_of
-from pytest_llmgrind.graded.sandbox import Walls
+from pytest_llmgrind.graded.limits import MIB, Limits, Use, below, use_of
+from pytest_llmgrind.graded.sandbox import NONE, Walls
 from pytest_llmgrind.graded.source import Source
 from pytest_llmgrind.graded.worker import Start
 
@@ -40,6 +40,8 @@ class Process:
     used_s: float = 0.0
     """CPU time before the test that runs."""
     cpu_limit_s: float = 0.0
+    pid: int = 0
+    """Of the worker itself, which is a grandchild behind walls."""
 
     @classmethod
     def start(cls, source: Source, walls: Walls, limits: Limits) -> Process:
@@ -79,6 +81,11 @@ class Process:
         for task in (process._read_output, process._watch):
             threading.Thread(target=task, name="llmgrind-worker", daemon=True).start()
         return process
+
+    @property
+    def own_processes(self) -> int:
+        """The worker, and the two of bubblewrap."""
+        return 1 if self.walls.level == NONE else 3
 
     @property
     def alive(self) -> bool:
@@ -144,11 +151,35 @@ class Process:
         if use.memory_bytes > limits.memory_bytes:
             text = f"took more than {limits.memory_bytes // MIB:,} MiB of memory"
             return Breach(breach.MEMORY, text)
+        if use.processes > self.own_processes:
+            return Breach(breach.FORBIDDEN, "started a process")
         if use.threads > limits.processes:
-            return Breach(breach.FORBIDDEN, f"ran more than {limits.processes} processes")
+            return Breach(breach.FORBIDDEN, f"ran more than {limits.processes} threads")
         if self.cpu_limit_s and use.cpu_s - self.used_s > self.cpu_limit_s:
             return Breach(breach.TIME, f"used more than {self.cpu_limit_s:g} s of CPU")
         return None
+
+    def cpu_s(self) -> float:
+        """CPU time of the worker's own process; 0 where it is gone."""
+        try:
+            return time.clock_gettime(self._clock())
+        except OSError:
+            return 0.0
+
+    def move(self, cores: set[int]) -> None:
+        with contextlib.suppress(OSError):
+            os.sched_setaffinity(self._found(), cores)
+
+    def _clock(self) -> int:
+        """The kernel's clock for the process (clock_getcpuclockid's formula)."""
+        return ~self._found() << 3 | 2
+
+    def _found(self) -> int:
+        """The worker's own process: of those behind walls the third."""
+        if not self.pid:
+            inside = [self.popen.pid, *below(self.popen.pid)]
+            self.pid = inside[0] if self.walls.level == NONE else inside[min(2, len(inside) - 1)]
+        return self.pid
 
     def use(self) -> Use:
         return use_of(self.popen.pid)
