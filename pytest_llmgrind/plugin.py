@@ -16,6 +16,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("llmgrind", "LLM systems challenges")
     group.addoption("--solutions", metavar="DIR", help="grade <DIR>/<id>.py (default: solutions)")
     group.addoption("--graded", action="store_true", help="run the solution behind walls")
+    group.addoption(
+        "--sandbox",
+        choices=["auto", "none"],
+        default="auto",
+        help="none: --graded without walls, for authors",
+    )
     group.addoption("--slow", action="store_true", help="run tests of the slow tier too")
     group.addoption(
         "--require-tier",
@@ -140,7 +146,7 @@ def _walls(config: pytest.Config) -> str:
         return ""
     from pytest_llmgrind.graded.sandbox import walls
 
-    found = walls()
+    found = walls(config.getoption("sandbox"))
     return f", graded, sandbox: {found.level}" + (f" ({found.why})" if found.why else "")
 
 

@@ -24,7 +24,7 @@ pytest_plugins = ["pytester"]
 
 # After an inner run in this process pytester drops the modules that it imported. NumPy refuses a
 # second import, and ours must exist once: import them all before the first inner run.
-EXTRAS = {"nbformat", "watchfiles"}  # tox -e oracles has neither
+EXTRAS = {"msgspec", "nbformat", "watchfiles"}  # tox -e oracles has neither
 for _module in pkgutil.walk_packages(pytest_llmgrind.__path__, "pytest_llmgrind."):
     if not _module.name.endswith("__main__"):
         try:

@@ -111,15 +111,17 @@ class Peer:
         self, answer: nodes.Return | nodes.Raise, asked: Parts, got: Parts
     ) -> tuple[Any, BaseException | None]:
         with _protocol():
-            self._take_news(answer.changes, answer.drop, got)
+            self._take_changes(answer.changes, got)
             self._take_edits(answer.edits, asked, got)
-            self._settle(asked)
+            value, error = None, None
             if isinstance(answer, nodes.Raise):
-                return None, self.decoded_error(answer.error)
-            value = self.codec.decode(answer.value, got)
-            for number in answer.loose:
-                self.codec.shared.forget(number)
-            return value, None
+                error = self.decoded_error(answer.error)
+            else:
+                value = self.codec.decode(answer.value, got)
+                self._take_drops(answer.loose)
+            self._take_drops(answer.drop)  # what is returned may be what was passed in
+            self._settle(asked)
+            return value, error
 
     def spoil(self, error: BaseException) -> None:
         """The conversation broke off in the middle of a question."""
@@ -139,7 +141,8 @@ class Peer:
     def _answer(self, asked: nodes.Call | nodes.Get, parts: Parts) -> tuple[nodes.Message, Parts]:
         out, held = Parts(), _Held()
         with _protocol():
-            self._take_news(asked.changes, asked.drop, parts)
+            self._take_changes(asked.changes, parts)
+            self._take_drops(asked.drop)
             target = self.codec.own(asked.target)
         try:
             held.value = self._result(asked, target, parts, held)
@@ -240,9 +243,11 @@ class Peer:
                 changes.append(nodes.Change(number, -1, self.codec.encode(content, Parts())))
         return changes
 
-    def _take_news(
-        self, changes: Sequence[nodes.Change], drop: Sequence[int], parts: Parts
-    ) -> None:
+    def _take_drops(self, numbers: Sequence[int]) -> None:
+        for number in numbers:
+            self.codec.forget(number)
+
+    def _take_changes(self, changes: Sequence[nodes.Change], parts: Parts) -> None:
         table = self.codec.shared
         for change in changes:
             if (pair := table.pairs.get(change.id)) is not None:
@@ -250,8 +255,6 @@ class Peer:
             elif (stream := table.streams.get(change.id)) is not None:
                 stream.known = self.codec.decode(change.state, Parts())
                 stream.generator.bit_generator.state = stream.known
-        for number in drop:
-            self.codec.forget(number)
 
     def _edits(self, before: list[tuple[Any, Any]], out: Parts) -> list[nodes.Edit]:
         edits = []

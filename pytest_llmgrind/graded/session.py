@@ -29,7 +29,11 @@ class Graded(Candidates):
 
     @property
     def sandbox(self) -> str:  # type: ignore[override]
-        return sandbox.walls().level
+        return self._walls.level
+
+    @property
+    def _walls(self) -> sandbox.Walls:
+        return sandbox.walls(self.config.getoption("sandbox"))
 
     def solution(self, manifest: Manifest) -> Any:
         """Raises SolutionError or Breach, the same each time, where it cannot be graded."""
@@ -101,8 +105,7 @@ class Graded(Candidates):
         if key not in self._carriers:
             kits = {manifest.kit, *(stage.kit for stage in manifest.stages)}
             of = limits.NUMPY if kits <= {"np", ""} else limits.TORCH
-            walls = sandbox.walls()
-            self._carriers[key] = Carrier(make, walls, of, manifest.timeout, **options)
+            self._carriers[key] = Carrier(make, self._walls, of, manifest.timeout, **options)
         return self._carriers[key]
 
 

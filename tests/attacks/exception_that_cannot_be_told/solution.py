@@ -1,0 +1,17 @@
+"""Raises an exception whose text never comes."""
+
+
+class Slow(Exception):
+    def __str__(self):
+        while True:
+            pass
+
+    __repr__ = __str__
+
+
+def softmax(x, out=None):
+    raise Slow
+
+
+def best(score, items):
+    raise Slow
