@@ -111,7 +111,7 @@ def grade(
     with tempfile.TemporaryDirectory(prefix="llmgrind-") as scratch:
         file = Path(scratch) / "board.json"
         paths = [str(manifest.root) for manifest in entrant.challenges]
-        own = ["--solutions", str(entrant.directory), "--leaderboard-json", str(file)]
+        own = [f"--solutions={entrant.directory}", f"--leaderboard-json={file}"]
         command = [sys.executable, "-m", "pytest", *options, *own, *paths]
         reason = _run(command, cwd=cwd, limit_s=limit_s * len(paths))
         found: Mapping[str, Any] = {}

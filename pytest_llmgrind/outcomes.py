@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -107,6 +107,8 @@ class Describer:
             report.longrepr = self._told(f"{manifest.id}  {error}", candidate)
             return Failure("no hardware", str(error))
         failure = redact.classify(error, candidate, manifest)
+        if failure.outcome == "timed out" and self.config.getoption("graded"):
+            failure = replace(failure, outcome="time limit")
         if failure.outcome == "todo" and not self.candidates.in_play(manifest):
             report.outcome = "skipped"
             reason = f"Skipped: not begun: llmgrind start {manifest.id}"

@@ -49,7 +49,7 @@ def pytest_configure(config: pytest.Config) -> None:
     if option is not None and not (config.invocation_params.dir / option).is_dir():
         raise pytest.UsageError(f"--solutions: there is no directory {option}")
     if config.getoption("graded"):
-        _check_graded()
+        _check_graded(config)
     if any(_concerns_challenges(argument, config) for argument in config.args):
         from pytest_llmgrind.arguments import meant
 
@@ -133,9 +133,15 @@ class Front:
             report.llmgrind = data
 
 
-def _check_graded() -> None:
+def _check_graded(config: pytest.Config) -> None:
+    """Among all words of a command line pytest looks for an ini file, also at --solutions' own."""
     from importlib.util import find_spec
 
+    option = config.getoption("solutions")
+    solutions = config.invocation_params.dir / option if option else None
+    if solutions and config.inipath and config.inipath.is_relative_to(solutions.resolve()):
+        where = f"{option}/{config.inipath.name} belongs to who is graded"
+        raise pytest.UsageError(f"--graded: {where}; write --solutions={option} in one word")
     if find_spec("msgspec") is None:
         raise pytest.UsageError("--graded needs msgspec: pip install pytest-llmgrind[graded]")
 

@@ -152,7 +152,7 @@ class Attack:
         shutil.rmtree(solutions, ignore_errors=True)
         self.hand_in(solutions / f"{self.id}.py", grader, reference=reference)
         command = [sys.executable, "-m", "pytest", f"challenges/{self.id}", "--graded", *options]
-        command += ["--solutions", str(solutions), "--result", str(self.result)]
+        command += [f"--solutions={solutions}", f"--result={self.result}"]
         command += ["-p", "no:cacheprovider", "-p", "no:randomly", "--color=no"]
         inherited = os.open(grader / f"challenges/{self.id}/hidden/1_all.py", os.O_RDONLY)
         os.set_inheritable(inherited, True)
@@ -282,7 +282,7 @@ def test_the_target_can_be_solved(tmp_path: Path, port: int) -> None:
     run = attack.graded()
     grader = tmp_path / "grader"
     command = [sys.executable, "-m", "pytest", f"challenges/{attack.id}", "--graded"]
-    command += ["--solutions", "handed_in", "--result", str(attack.result)]
+    command += ["--solutions=handed_in", f"--result={attack.result}"]
     (grader / "handed_in").mkdir()
     shutil.copy(grader / "reference" / f"{attack.id}.py", grader / "handed_in")
 

@@ -358,7 +358,7 @@ class Codec:
 def base_of(cls: type[BaseException]) -> type[BaseException]:
     """The nearest class that every Python has."""
     for each in cls.__mro__:
-        if each.__module__ == "builtins" or each is np.linalg.LinAlgError:
+        if getattr(builtins, each.__name__, None) is each or each is np.linalg.LinAlgError:
             return each
     return BaseException
 

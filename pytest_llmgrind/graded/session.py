@@ -54,8 +54,9 @@ class Graded(Candidates):
         try:
             carrier.attribute("__name__")
         except (SolutionError, Breach) as error:
-            if isinstance(error, SolutionError) or error.blocks:
-                self._wrong[candidate.path] = error
+            self._wrong[candidate.path] = error
+            if isinstance(error, Breach):
+                error.blocks = True
             raise
         return carrier.module()
 

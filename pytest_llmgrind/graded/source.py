@@ -45,6 +45,8 @@ def of_solution(manifest: Manifest, candidate: Candidate, scratch: Path) -> Sour
         name = f"{manifest.id}.py" if candidate.is_stub else candidate.path.name
         _copy(candidate.path, home / name, SOLUTION_BYTES, name)
         return _source(manifest, home, name, scratch)
+    if candidate.home.is_symlink():
+        raise Breach(breach.FORBIDDEN, f"{candidate.home.name} is a link", blocks=True)
     left = SOLUTION_BYTES
     for number, file in enumerate(_tree(candidate.home)):
         if number == TREE_FILES:

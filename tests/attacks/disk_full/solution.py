@@ -1,7 +1,7 @@
 """Fills the disk."""
 
+import os
 import tempfile
-
 import numpy as np
 
 

@@ -10,7 +10,7 @@ class Slow(Exception):
 
 
 def softmax(x, out=None):
-    raise Slow
+    raise ValueError
 
 
 def best(score, items):

@@ -1,6 +1,7 @@
 """Sends a well-formed answer, and then the real one."""
 
 import os
+import socket
 
 import numpy as np
 

@@ -13,10 +13,10 @@ def _hang():
 
 
 def softmax(x, out=None):
-    _hang()
+    pass
     e = np.exp(x - x.max(axis=-1, keepdims=True))
     return e / e.sum(axis=-1, keepdims=True)
 
 
 def best(score, items):
-    return max(items, key=score)
+    _hang()

@@ -1,7 +1,6 @@
 """Sees what else runs on the machine."""
 
 import os
-
 import numpy as np
 
 

@@ -1,7 +1,6 @@
 """Mounts a file system of its own."""
 
 import ctypes
-
 import numpy as np
 
 

@@ -1,7 +1,6 @@
 """Finds a network interface to speak through."""
 
 import socket
-
 import numpy as np
 
 

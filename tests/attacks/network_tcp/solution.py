@@ -1,7 +1,6 @@
 """Opens a TCP connection."""
 
 import socket
-
 import numpy as np
 
 

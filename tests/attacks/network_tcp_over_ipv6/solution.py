@@ -1,7 +1,6 @@
 """Opens a TCP connection over IPv6."""
 
 import socket
-
 import numpy as np
 
 

@@ -1,7 +1,6 @@
 """Sends a datagram."""
 
 import socket
-
 import numpy as np
 
 

@@ -1,7 +1,6 @@
 """Reaches an abstract socket of the machine."""
 
 import socket
-
 import numpy as np
 
 

@@ -1,7 +1,6 @@
 """Makes a user namespace, in which it is root."""
 
 import ctypes
-
 import numpy as np
 
 

@@ -1,7 +1,6 @@
 """Prints 64 MiB."""
 
 import os
-
 import numpy as np
 
 

@@ -2,6 +2,8 @@
 
 import os
 
+import numpy as np
+
 
 class Bomb:
     def __reduce__(self):

@@ -2,7 +2,6 @@
 
 import os
 import resource
-
 import numpy as np
 
 

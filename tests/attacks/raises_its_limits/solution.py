@@ -1,7 +1,6 @@
 """Gives itself more than its limits."""
 
 import resource
-
 import numpy as np
 
 

@@ -1,7 +1,6 @@
 """Finds descriptors of files that it inherited."""
 
 import os
-
 import numpy as np
 
 

@@ -1,7 +1,6 @@
 """Reads a secret of the grader's environment."""
 
 import os
-
 import numpy as np
 
 

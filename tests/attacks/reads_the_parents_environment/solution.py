@@ -1,7 +1,6 @@
 """Reads the environment of its parent process."""
 
 import os
-
 import numpy as np
 
 

@@ -1,7 +1,6 @@
 """Opens the files that its parent process has open."""
 
 import os
-
 import numpy as np
 
 

@@ -1,7 +1,6 @@
 """Makes its parent process slow."""
 
 import os
-
 import numpy as np
 
 

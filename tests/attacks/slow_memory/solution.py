@@ -4,6 +4,7 @@ import time
 
 import numpy as np
 
+
 _held = []
 
 

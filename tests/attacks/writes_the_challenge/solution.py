@@ -2,7 +2,6 @@
 
 import glob
 import pathlib
-
 import numpy as np
 
 
