@@ -22,13 +22,8 @@ Params = dict[str, np.ndarray]
 
 
 def init_params(
-    rng: np.random.Generator,
-    *,
-    d_model: int = 16,
-    n_heads: int = 4,
-    n_kv_heads: int = 2,
-    head_dim: int = 8,
-    dtype: type = np.float64,
+    rng: np.random.Generator, *, d_model: int = 16, n_heads: int = 4, n_kv_heads: int = 2,
+    head_dim: int = 8, dtype: type = np.float64,
 ) -> Params:
     """Random parameters of one layer, scaled so that what it computes stays near 1."""
     C, H, G, D = d_model, n_heads, n_kv_heads, head_dim
@@ -148,14 +143,8 @@ def cached_layer(params: Params, x: np.ndarray, memory: KVMemory) -> np.ndarray:
 
 
 def decode_cost(
-    *,
-    d_model: int,
-    n_heads: int,
-    n_kv_heads: int,
-    head_dim: int,
-    lengths: Sequence[int],
-    n_tokens: int = 1,
-    itemsize: int = 2,
+    *, d_model: int, n_heads: int, n_kv_heads: int, head_dim: int, lengths: Sequence[int],
+    n_tokens: int = 1, itemsize: int = 2,
 ) -> dict[str, int]:
     """Work and traffic of one call of cached_layer with n_tokens new tokens in each row."""
     weights = d_model * head_dim * (2 * n_heads + 2 * n_kv_heads)  # wq and wo, wk and wv
@@ -178,9 +167,8 @@ def shard_params(params: Params, rank: int, n_ranks: int) -> Params:
     own = slice(rank * H // n_ranks, (rank + 1) * H // n_ranks)
     # With fewer heads than ranks, n_ranks / G neighbours hold a copy of one.
     first, n_own = rank * G // n_ranks, max(1, G // n_ranks)
-    kv = slice(first, first + n_own)
     part = {name: params[name][..., own, :] for name in ("wq", "bq")}
-    part |= {name: params[name][..., kv, :] for name in ("wk", "bk", "wv", "bv")}
+    part |= {name: params[name][..., first : first + n_own, :] for name in ("wk", "bk", "wv", "bv")}
     part["wo"] = params["wo"][own]
     part["bo"] = params["bo"] * (rank == 0)  # once in the sum
     return _copied(part)
@@ -198,8 +186,7 @@ def unpack_qkv(
     if _fits("w_qkv", w_qkv, None, None)[1] % (H + 2 * G):
         raise ValueError(f"w_qkv: {w_qkv.shape[1]} columns are not {H + 2 * G} heads")
     _fits("b_qkv", b_qkv, w_qkv.shape[1])
-    # Which of the H + 2 G heads are queries, keys, values: a row a group.
-    if layout == "grouped":
+    if layout == "grouped":  # q, k, v: which of the H + 2 G heads they are
         place = np.arange(H + 2 * G).reshape(G, -1)
         q, k, v = place[:, :-2].ravel(), place[:, -2], place[:, -1]
     else:

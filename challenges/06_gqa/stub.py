@@ -18,13 +18,8 @@ Params = dict[str, np.ndarray]
 
 
 def init_params(
-    rng: np.random.Generator,
-    *,
-    d_model: int = 16,
-    n_heads: int = 4,
-    n_kv_heads: int = 2,
-    head_dim: int = 8,
-    dtype: type = np.float64,
+    rng: np.random.Generator, *, d_model: int = 16, n_heads: int = 4, n_kv_heads: int = 2,
+    head_dim: int = 8, dtype: type = np.float64,
 ) -> Params:
     """Random parameters of one layer, scaled so that what it computes stays near 1. Given.
 
@@ -144,7 +139,7 @@ class KVMemory:
 
     ``lengths`` has the number of tokens of each row, ``nbytes`` the bytes of all that is held, and
     ``bytes_read`` those of all loads so far. Nothing else of it may be used. A row holds as many
-    heads as its first append brought.
+    heads as its first append brought; one that holds nothing cannot be loaded.
 
     >>> memory = KVMemory(batch=2)
     >>> memory.append(0, np.zeros((1, 3, 4)), np.ones((1, 3, 4)))  # one head, 3 tokens, D = 4

@@ -17,7 +17,7 @@ from .common import (
 )
 
 N = 300  # additions behind an element of the output
-PIECES = st.sampled_from([[3, 1, 2], [1, 1, 1], [4], [1, 5], [2, 3, 1]])
+PIECES = st.sampled_from([[3, 1, 2], [1, 1, 1], [4], [1, 5], [2, 3, 1], [9, 1, 4]])
 LENGTHS = st.sampled_from([[3, 0, 5], [1, 2], [0, 4, 1, 1], [6]])
 
 
