@@ -11,6 +11,7 @@ from .common import (
     SEEDS,
     WIDTHS,
     arrays,
+    check_kept,
     layer_of,
     plain_attention,
     plain_layer,
@@ -52,7 +53,7 @@ def test_a_head_reaches_its_group_and_no_other(solution, heads, T, part, seed):
     (q, k, v), words = drawn(seed, shapes_of(1, heads, T, 4, (4, 4)))
     changed = {"key": k, "value": v}[part].copy()
     changed[:, g] += arrays(seed + 1, changed[:, g].shape)[0]
-    before = solution.grouped_query_attention(q, k, v)
+    before = np.array(solution.grouped_query_attention(q, k, v))
 
     after = solution.grouped_query_attention(
         q, changed if part == "key" else k, changed if part == "value" else v
@@ -156,10 +157,10 @@ def test_a_token_changes_no_output_before_its_own(solution, reference, heads, T,
     before, after = solution.gqa_layer(params, x), solution.gqa_layer(params, other)
 
     words += f", x {x.shape}, 1 added from position {t} on"
-    want = plain_layer(params, x)
-    check.close(before, want, what="the output before the change", given=words, n=N_LAYER)
+    for out in (before, after):
+        check.array(out, shape=x.shape, dtype=x.dtype, what="the output", given=words)
     what = f"the output at positions before {t}"
-    check.close(after[:, :t], want[:, :t], what=what, given=words, n=N_LAYER)
+    check.close(after[:, :t], before[:, :t], what=what, given=words, n=N_LAYER)
 
 
 @rule("R4")
@@ -195,12 +196,14 @@ def test_groups_leave_their_arguments_alone(solution, reference, heads, T, causa
 
     check.fresh(saw, what="the output", given=words, q=q, k=k, v=v)
     check.fresh(layer, what="the output of the layer", given=how, params=params, x=x)
-    solution.grouped_query_attention(-q, k, v, causal=causal)
-    solution.gqa_layer(params, -x)
-    want = plain_attention(q, k, v, causal=causal)
-    check.close(saw, want, what="the output, after a second call,", given=words, n=N)
-    want = plain_layer(params, x)
-    check.close(layer, want, what="the layer's, after a second call,", given=how, n=N_LAYER)
+    check_kept(
+        saw,
+        lambda: solution.grouped_query_attention(-q, k, v, causal=causal),
+        what="the output",
+        given=words,
+    )
+    what = "the output of the layer"
+    check_kept(layer, lambda: solution.gqa_layer(params, -x), what=what, given=how)
 
 
 @rule("R7")

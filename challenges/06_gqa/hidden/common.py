@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from pytest_llmgrind import st
+from pytest_llmgrind import check, st
 
 SEEDS = st.integers(0, 999)
 DTYPES = st.sampled_from([np.float32, np.float64])
@@ -78,7 +78,9 @@ def layer_of(reference, seed, heads, *, d_model=5, head_dim=4, dtype=np.float64)
     return params, f"seed {seed}, {text}, {np.dtype(dtype)}"
 
 
-def group_size(heads):
-    """How many query heads share a key/value head, in words."""
-    H, G = heads
-    return f"H={H}, G={G}"
+def check_kept(saw, again, *, what, given):
+    """A result is the same after another call, ``again``."""
+    check.that(isinstance(saw, np.ndarray), saw=f"a {type(saw).__name__} came back", given=given)
+    before = saw.copy()
+    again()
+    check.equal(saw, before, what=f"{what}, after another call,", given=given, moved=True)
