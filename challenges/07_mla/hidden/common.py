@@ -1,0 +1,231 @@
+"""Random layers for all stages, and what both ways of extending have to do."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from pytest_llmgrind import check, st
+
+N = 200  # additions behind an output: a projection of 20, a norm, a head and a row of slots, twice
+SEEDS = st.integers(0, 999)
+# Every width differs from every other. What a failure is shown with is the first that fails.
+SIZES = st.sampled_from(
+    [
+        {},
+        {"q_lora_rank": None},
+        {"n_heads": 1, "kv_lora_rank": 3, "v_head_dim": 9},
+        {
+            "n_heads": 4,
+            "qk_nope_head_dim": 3,
+            "qk_rope_head_dim": 8,
+            "v_head_dim": 2,
+            "kv_lora_rank": 11,
+            "q_lora_rank": 5,
+        },
+        {
+            "d_model": 7,
+            "n_heads": 2,
+            "qk_nope_head_dim": 5,
+            "qk_rope_head_dim": 2,
+            "v_head_dim": 6,
+            "kv_lora_rank": 4,
+            "q_lora_rank": None,
+        },
+    ]
+)
+# In two tokens many mistakes look alike, and with as many tokens as heads axes do.
+TOKENS = st.sampled_from([5, 1, 2, 3, 4, 9])
+FEW = st.sampled_from([2, 1, 3, 4])
+PIECES = st.just([3, 1, 2]) | st.lists(FEW, min_size=1, max_size=4)
+LENGTHS = st.just([2, 5]) | st.lists(st.integers(0, 6), min_size=2, max_size=4)
+# Few additions behind an output: float32 then shows what was rounded to float16.
+SMALL = {
+    "d_model": 4,
+    "n_heads": 2,
+    "qk_nope_head_dim": 3,
+    "qk_rope_head_dim": 2,
+    "v_head_dim": 2,
+    "kv_lora_rank": 3,
+    "q_lora_rank": 3,
+}
+
+
+def make(reference, seed, size, *lead):
+    """Parameters, inputs (*lead, C), and the words that reproduce both."""
+    rng = np.random.default_rng(seed)
+    params = reference.init_params(rng, **size)
+    dtype = params["w_dkv"].dtype
+    x = rng.standard_normal((*lead, len(params["w_dkv"]))).astype(dtype)
+    return params, x, f"{named(seed, size)}, x {x.shape}"
+
+
+def named(seed, size):
+    sizes = [f"{name}={n.__name__ if isinstance(n, type) else n}" for name, n in size.items()]
+    return ", ".join([f"seed {seed}", *sizes])
+
+
+def nan_cache(reference, params, batch, capacity):
+    """Slots as memory may come: nothing in them is a number."""
+    cache = reference.init_cache(params, batch=batch, capacity=capacity)
+    cache[...] = np.nan
+    return cache
+
+
+def ragged(reference, params, seed, lengths, spare, T):
+    """Sequences of lengths + T tokens, a cache that holds all but the last T, and those T."""
+    rng, C = np.random.default_rng(seed), len(params["w_dkv"])
+    rows = [rng.standard_normal((n + T, C)) for n in lengths]
+    cache = nan_cache(reference, params, len(rows), max(lengths) + T + spare)
+    for row, slots, n in zip(rows, cache, lengths, strict=True):
+        if n:
+            reference.extend_naive(params, row[None, :n], slots[None], np.array([0]))
+    return rows, cache, np.stack([row[n:] for row, n in zip(rows, lengths, strict=True)])
+
+
+def check_pieces(extend, reference, seed, size, B, pieces):
+    """A sequence in pieces gives what forward gives for the whole."""
+    T = sum(pieces)
+    params, x, words = make(reference, seed, size, B, T)
+    want = reference.forward(params, x)
+    cache, held = reference.init_cache(params, batch=B, capacity=T), 0
+
+    for piece in pieces:
+        saw = extend(params, x[:, held : held + piece], cache, np.full(B, held))
+        how = f"{words}, in pieces of {pieces}, the piece after {held} tokens"
+        check.close(saw, want[:, held : held + piece], what="outputs", given=how, n=N)
+        held += piece
+
+
+def check_ragged(extend, reference, seed, size, lengths, T):
+    """Each row of a batch gets what it gets alone, wherever it ends."""
+    params, _, _ = make(reference, seed, size, 1)
+    rows, cache, x = ragged(reference, params, seed, lengths, 1, T)
+    want = np.stack([reference.forward(params, row[None])[0, -T:] for row in rows])
+
+    saw = extend(params, x, cache, np.array(lengths))
+
+    how = f"{named(seed, size)}, rows that hold {lengths} tokens, then {T} more each"
+    check.close(saw, want, what="outputs", given=how, n=N)
+
+
+def check_slots(extend, reference, seed, size, lengths, T):
+    """New slots hold latent and key, all others what they held."""
+    params, _, _ = make(reference, seed, size, 1)
+    rows, cache, x = ragged(reference, params, seed, lengths, 2, T)
+    cache = np.where(np.isnan(cache), np.random.default_rng(seed).random(cache.shape), cache)
+    before, lengths = cache.copy(), np.array(lengths)
+    how = f"{named(seed, size)}, rows that hold {lengths.tolist()} tokens, then {T} more each"
+
+    extend(params, x, cache, lengths)
+
+    at = lengths[:, None] + np.arange(T)  # (B, T)
+    slots, L = np.arange(len(rows))[:, None], params["w_dkv"].shape[1]
+    saw, want = cache[slots, at], reference.compress(params, x)
+    check.close(saw[..., :L], want, what="latents in the new slots", given=how, n=N)
+    want = reference.shared_key(params, x, at)
+    check.close(saw[..., L:], want, what="keys in the new slots", given=how, n=N)
+    after = cache.copy()
+    after[slots, at] = before[slots, at]
+    check.equal(after, before, what="the other slots", given=how, moved=True)
+
+
+def check_empty_slots(extend, reference, seed, size, lengths, fill):
+    """What stands in slots without a token changes nothing."""
+    params, _, _ = make(reference, seed, size, 1)
+    rows, cache, x = ragged(reference, params, seed, lengths, 3, 2)
+    want = np.stack([reference.forward(params, row[None])[0, -2:] for row in rows])
+    cache[np.isnan(cache)] = fill
+
+    saw = extend(params, x, cache, np.array(lengths))
+
+    how = f"{named(seed, size)}, rows that hold {lengths} of {cache.shape[1]} slots, {fill} in the"
+    check.close(saw, want, what="outputs", given=f"{how} others, then 2 tokens more each", n=N)
+
+
+def check_no_memory(extend, reference, seed, size):
+    """Rows trade places between two calls, in another array, and each goes on as itself."""
+    params, x, words = make(reference, seed, size, 3, 6)
+    other = x[:, ::-1]
+    want = {"first": reference.forward(params, x), "other": reference.forward(params, other)}
+    cache = reference.init_cache(params, batch=3, capacity=8)
+    second = reference.init_cache(params, batch=3, capacity=8)
+    order = np.array([2, 0, 1])
+    extend(params, x[:, :4], cache, np.zeros(3, np.int64))
+    extend(params, other[:, :4], second, np.zeros(3, np.int64))
+
+    moved = cache[order].copy()
+    saw = {
+        "first": extend(params, x[order, 4:], moved, np.full(3, 4)),
+        "other": extend(params, other[:, 4:], second, np.full(3, 4)),
+    }
+
+    words += ", two caches in turns"
+    how = f"{words}, rows of the first moved to {order.tolist()} after 4 tokens"
+    check.close(saw["first"], want["first"][order, 4:], what="outputs", given=how, n=N)
+    second = f"{words}, the second"
+    check.close(saw["other"], want["other"][:, 4:], what="outputs", given=second, n=N)
+
+    # As if 2 of the tokens had been taken back.
+    saw = extend(params, x[order, 2:3], moved, np.full(3, 2))
+    how += ", then from 2 tokens again"
+    check.close(saw, want["first"][order, 2:3], what="outputs", given=how, n=N)
+
+
+def check_large_scores(extend, reference, seed, size, prompt):
+    params, x, words = make(reference, seed, size, 2, prompt + 2)
+    params["w_uq"] = params["w_uq"] * 4000.0
+    want = reference.forward(params, x)
+    cache = reference.init_cache(params, batch=2, capacity=prompt + 4)
+
+    saw = [extend(params, x[:, :prompt], cache, np.zeros(2, np.int64))]
+    saw.append(extend(params, x[:, prompt:], cache, np.full(2, prompt)))
+
+    # A score of 10,000 is known to 10,000 rounding errors, and so is what its weight multiplies.
+    how = f"{words}, w_uq times 4000, {prompt} tokens and 2"
+    check.close(np.concatenate(saw, 1), want, what="outputs", given=how, n=N, scale=1e4)
+
+
+def check_refusals(extend, name, reference):
+    """What does not fit is named, and the cache stays as it was."""
+    params, x, _ = make(reference, 3, {}, 2, 3)  # C 20, L + Dr 12
+
+    def refuse(names, x=x, cache=(2, 6, 12), lengths=(0, 0)):
+        kv_cache = np.random.default_rng(0).random(cache)
+        shown = f"seed 3, x {x.shape}, kv_cache {cache}, lengths {list(lengths)}"
+        what = {"what": name, "names": names, "given": shown}
+        with check.unchanged(given=f"{name}, {shown}", kv_cache=kv_cache):
+            check.raises(ValueError, extend, params, x, kv_cache, np.array(lengths), **what)
+
+    return refuse
+
+
+def check_dtype(extend, reference, seed, dtype):
+    params, x, words = make(reference, seed, {**SMALL, "dtype": dtype}, 2, 4)
+    want = reference.forward(params, x)
+    cache = reference.init_cache(params, batch=2, capacity=4)
+
+    prompt = extend(params, x[:, :3], cache, np.zeros(2, np.int64))
+    token = extend(params, x[:, 3:], cache, np.full(2, 3))
+
+    check.close(prompt, want[:, :3], what="outputs of 3 tokens", given=words, n=40)
+    check.close(token, want[:, 3:], what="outputs of one token after 3", given=words, n=40)
+
+
+def check_arguments(extend, reference):
+    """Nothing but kv_cache changes, results stay, and layouts do not matter."""
+    params, x, words = make(reference, 5, {}, 2, 5)
+    want = reference.forward(params, x)
+    lengths = np.array([0, 0], np.int32)
+    wide = np.zeros((2, 2 * 7, 12))
+    cache = wide[:, ::2]  # every second slot of a larger array
+    frozen = {key: np.asfortranarray(w) for key, w in params.items()}
+    for w in frozen.values():
+        w.flags.writeable = False
+
+    with check.unchanged(given=words, x=x, lengths=lengths, params=params, spaces=wide[:, 1::2]):
+        first = extend(params, x[:, :3], cache, lengths)
+    second = extend(frozen, np.asfortranarray(x)[:, 3:], cache, lengths + 3)
+    cache[...] = 0
+    how = f"{words}, 3 tokens and 2, kv_cache every second slot of an array and set to 0 after them"
+    check.close(first, want[:, :3], what="outputs of the first call", given=how, n=N)
+    check.close(second, want[:, 3:], what="outputs of the second call", given=how, n=N)
