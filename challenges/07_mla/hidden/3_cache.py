@@ -42,7 +42,7 @@ def test_caches_do_not_share_memory(solution, reference):
 def test_new_slots_hold_normed_latents_and_rotated_keys(
     solution, reference, size, lengths, T, seed
 ):
-    common.check_slots(solution.extend_naive, reference, seed, size, lengths, T)
+    common.check_slots(solution, solution.extend_naive, reference, seed, size, lengths, T)
 
 
 @rule("R14")
