@@ -103,6 +103,7 @@ def test_a_cache_that_does_not_fit_is_refused_and_unchanged(solution, reference)
     refuse("kv_cache", cache=(2, 6, 13))
     refuse("kv_cache", cache=(2, 6, 8))
     refuse("kv_cache", cache=(6, 12))
+    refuse("kv_cache", cache=(2, 6, 12, 1))
 
 
 @rule("R18")
@@ -141,6 +142,11 @@ def test_decoding_has_the_precision_of_the_parameters(solution, reference, dtype
 @rule("R6")
 def test_extending_changes_nothing_but_the_cache(solution, reference):
     common.check_arguments(solution.extend_naive, reference)
+
+
+@rule("R5")
+def test_cache_and_inputs_may_have_any_layout(solution, reference):
+    common.check_layouts(solution.extend_naive, reference)
 
 
 @rule("R12")

@@ -50,8 +50,12 @@ def test_loaded_parameters_keep_dtype_and_precision(solution, reference, dtype, 
 def test_loading_changes_no_tensor(solution, reference):
     state, heads, _, words = make(reference, 3, {}, 1, 1)
 
+    names = sorted(state)
+
     with check.unchanged(given=f"from_checkpoint, {words}", state=state):
         solution.from_checkpoint(state, n_heads=heads)
+
+    check.equal(sorted(state), names, what="the names in state after the call", given=words)
 
 
 @rule("R5")

@@ -212,20 +212,34 @@ def check_dtype(extend, reference, seed, dtype):
 
 
 def check_arguments(extend, reference):
-    """Nothing but kv_cache changes, results stay, and layouts do not matter."""
-    params, x, words = make(reference, 5, {}, 2, 5)
-    want = reference.forward(params, x)
-    lengths = np.array([0, 0], np.int32)
-    wide = np.zeros((2, 2 * 7, 12))
-    cache = wide[:, ::2]  # every second slot of a larger array
-    frozen = {key: np.asfortranarray(w) for key, w in params.items()}
-    for w in frozen.values():
-        w.flags.writeable = False
+    """Nothing but kv_cache changes, and results stay as they were."""
+    params, x, words = make(reference, 5, {}, 2, 6)
+    want, lengths = reference.forward(params, x), np.array([0, 0])
+    cache = reference.init_cache(params, batch=2, capacity=6)
 
-    with check.unchanged(given=words, x=x, lengths=lengths, params=params, spaces=wide[:, 1::2]):
+    with check.unchanged(given=words, x=x, lengths=lengths, params=params):
         first = extend(params, x[:, :3], cache, lengths)
-    second = extend(frozen, np.asfortranarray(x)[:, 3:], cache, lengths + 3)
+    second = extend(params, x[:, 3:], cache, lengths + 3)
     cache[...] = 0
-    how = f"{words}, 3 tokens and 2, kv_cache every second slot of an array and set to 0 after them"
+    how = f"{words}, 3 tokens and 3, then all of kv_cache set to 0"
     check.close(first, want[:, :3], what="outputs of the first call", given=how, n=N)
     check.close(second, want[:, 3:], what="outputs of the second call", given=how, n=N)
+
+
+def check_layouts(extend, reference):
+    """Whatever its strides, and read-only but for kv_cache, an argument means the same."""
+    params, x, words = make(reference, 5, {}, 2, 5)
+    want = reference.forward(params, x)
+    wide = np.zeros((2, 15, 12))
+    cache, others = wide[:, ::2], wide[:, 1::2]  # every second slot of a larger array
+    frozen = {name: np.asfortranarray(w) for name, w in params.items()}
+    for w in frozen.values():
+        w.flags.writeable = False
+    how = f"{words}, kv_cache every second slot of an array, params in Fortran order"
+
+    with check.unchanged(given=how, slots_between=others):
+        first = extend(frozen, np.asfortranarray(x)[:, :3], cache, np.zeros(2, np.int32))
+        second = extend(frozen, x.repeat(2, axis=2)[:, 3:, ::2], cache, np.full(4, 3)[::2])
+
+    check.close(first, want[:, :3], what="outputs of 3 tokens", given=how, n=N)
+    check.close(second, want[:, 3:], what="outputs of 2 tokens after 3", given=how, n=N)
