@@ -1,8 +1,8 @@
 """Every attack succeeds against an ordinary grader, and none in graded mode.
 
 `tests/attacks/<name>/solution.py` is what somebody hands in, for the challenge of
-`tests/attack_target`. Its `expect.toml` says what becomes of it in graded mode (the worst verdict of
-all tests), and how it is shown to work where there are no walls: otherwise an attack that never
+`tests/attack_target`. Its `expect.toml` says what becomes of it in graded mode (the worst verdict
+of all tests), and how it is shown to work where there are no walls: otherwise an attack that never
 worked would count as one that was held off. Files that it brings along are listed there as well.
 """
 
@@ -233,7 +233,7 @@ def test_walls_hold(attack: Attack) -> None:
     assert "passed" not in verdicts.values() or len(set(verdicts.values())) > 1
     assert len(run.output) < MOST_OUTPUT
     assert "\x1b" not in run.output
-    assert attack.environment["GITHUB_ENV"] and not (attack.scratch / "github_env").read_text()
+    assert not (attack.scratch / "github_env").read_text()
     assert attack.processes() == []
     assert not attack.loot.exists()
 

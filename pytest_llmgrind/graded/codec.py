@@ -58,7 +58,7 @@ class Codec:
             raise Unsendable(f"a value that is nested deeper than {DEPTH} levels")
         match value:
             case None | bool() | float() if type(value) in (type(None), bool, float):
-                return value  # type: ignore[no-any-return]
+                return value
             case np.generic() if value.dtype.kind in KINDS:
                 return nodes.Scalar(value.dtype.str, value.tobytes())
             case int():
@@ -116,7 +116,7 @@ class Codec:
             )
         f_order = array.flags.f_contiguous and not array.flags.c_contiguous
         number, data = self.shared.number(), shared.flat(np.asarray(array))
-        parts.buffers.append(memoryview(data))
+        parts.buffers.append(memoryview(data))  # type: ignore[arg-type]
         parts.loose.append((number, array))
         if not kind and type(array) is not np.ndarray:
             kind = type(array).__name__
@@ -162,11 +162,12 @@ class Codec:
         if isinstance(value, np.dtype) and value.kind in KINDS:
             return nodes.Known("dtype", value.str)
         if isinstance(value, type):
-            if TYPES.get(value.__name__) is value:
-                return nodes.Known("type", value.__name__)
-            if issubclass(value, np.generic) and getattr(np, value.__name__, None) is value:
-                return nodes.Known("numpy", value.__name__)
-        name = getattr(value, "__name__", "")
+            own: str = value.__name__
+            if TYPES.get(own) is value:
+                return nodes.Known("type", own)
+            if issubclass(value, np.generic) and getattr(np, own, None) is value:
+                return nodes.Known("numpy", own)
+        name = str(getattr(value, "__name__", ""))
         if name in BUILTINS and getattr(builtins, name) is value:
             return nodes.Known("builtin", name)
         if isinstance(value, np.ufunc) and getattr(np, name, None) is value:
@@ -321,7 +322,7 @@ class Codec:
         key = (number, name, fields)
         if key not in self.classes:
             try:
-                cls = namedtuple(name, fields)  # type: ignore[misc]  # noqa: PYI024
+                cls = namedtuple(name, fields)  # type: ignore[misc]
             except (ValueError, TypeError):
                 raise ProtocolError("a tuple with impossible names") from None
             self.classes[key] = cls
@@ -399,7 +400,9 @@ def _found(kind: str, name: str) -> Any:
         return getattr(builtins, name)
     if kind == "numpy":
         value = getattr(np, name, None)
-        if isinstance(value, np.ufunc) or (isinstance(value, type) and issubclass(value, np.generic)):
+        if isinstance(value, np.ufunc) or (
+            isinstance(value, type) and issubclass(value, np.generic)
+        ):
             return value
     if kind == "torch" and (torch := _torch()) is not None:
         value = getattr(torch, name, None)

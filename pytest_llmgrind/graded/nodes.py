@@ -65,7 +65,7 @@ class View(Struct, tag="v", array_like=True, frozen=True):
     id: int
     dtype: str = ""
     shape: list[int] | None = None
-    strides: list[int] = []
+    strides: list[int] = msgspec.field(default_factory=list)
     offset: int = 0
     writeable: bool = True
 
@@ -121,8 +121,7 @@ class Back(Struct, tag="b", array_like=True, frozen=True):
 
 
 Node: TypeAlias = (
-    None
-    | bool
+    bool
     | int
     | float
     | str
@@ -141,6 +140,7 @@ Node: TypeAlias = (
     | Ref
     | Raises
     | Back
+    | None
 )
 
 
@@ -158,7 +158,7 @@ class Error(Struct, array_like=True, frozen=True):
     name: str
     base: str
     args: list[Node]
-    frames: list[Frame] = []
+    frames: list[Frame] = msgspec.field(default_factory=list)
     cls: int = 0
     id: int = 0
     own: int = 0
@@ -188,35 +188,35 @@ class Call(Struct, tag="call", array_like=True, frozen=True):
     name: str
     args: list[Node]
     kwargs: dict[str, Node]
-    changes: list[Change] = []
-    drop: list[int] = []
+    changes: list[Change] = msgspec.field(default_factory=list)
+    drop: list[int] = msgspec.field(default_factory=list)
     errstate: str = ""
 
 
 class Get(Struct, tag="get", array_like=True, frozen=True):
     target: int
     name: str
-    changes: list[Change] = []
-    drop: list[int] = []
+    changes: list[Change] = msgspec.field(default_factory=list)
+    drop: list[int] = msgspec.field(default_factory=list)
 
 
 class Return(Struct, tag="ret", array_like=True, frozen=True):
     """``loose`` are arrays of this answer that their sender has no further use for."""
 
     value: Node
-    changes: list[Change] = []
-    edits: list[Edit] = []
-    drop: list[int] = []
-    loose: list[int] = []
-    warned: list[tuple[str, str]] = []
+    changes: list[Change] = msgspec.field(default_factory=list)
+    edits: list[Edit] = msgspec.field(default_factory=list)
+    drop: list[int] = msgspec.field(default_factory=list)
+    loose: list[int] = msgspec.field(default_factory=list)
+    warned: list[tuple[str, str]] = msgspec.field(default_factory=list)
 
 
 class Raise(Struct, tag="err", array_like=True, frozen=True):
     error: Error
-    changes: list[Change] = []
-    edits: list[Edit] = []
-    drop: list[int] = []
-    warned: list[tuple[str, str]] = []
+    changes: list[Change] = msgspec.field(default_factory=list)
+    edits: list[Edit] = msgspec.field(default_factory=list)
+    drop: list[int] = msgspec.field(default_factory=list)
+    warned: list[tuple[str, str]] = msgspec.field(default_factory=list)
 
 
 Message: TypeAlias = Call | Get | Return | Raise

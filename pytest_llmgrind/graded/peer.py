@@ -102,6 +102,7 @@ class Peer:
         except BaseException as broken:
             self.spoil(broken)
             raise
+        assert isinstance(answer, nodes.Return | nodes.Raise)
         self.hear(answer.warned)
         if error is not None:
             raise error
@@ -154,7 +155,9 @@ class Peer:
             if not isinstance(error, Exception):
                 self.escaped(error)
             return self._raised(error, held, parts)
-        out.buffers[:] = [memoryview(bytes(buffer)) for buffer in out.buffers]  # which hold no array alive
+        out.buffers[:] = [
+            memoryview(bytes(buffer)) for buffer in out.buffers
+        ]  # which hold no array alive
         changes = self._changes(out)
         out.containers.clear()
         held.let_go(parts)
@@ -162,9 +165,7 @@ class Peer:
         drop = self.codec.take_gone()
         return nodes.Return(node, changes, edits, drop, loose, self.warned()), out
 
-    def _result(
-        self, asked: nodes.Call | nodes.Get, target: Any, parts: Parts, held: _Held
-    ) -> Any:
+    def _result(self, asked: nodes.Call | nodes.Get, target: Any, parts: Parts, held: _Held) -> Any:
         if isinstance(asked, nodes.Get):
             self.may_ask(target, asked.name)
             return self.around(lambda: getattr(target, asked.name))
@@ -342,7 +343,7 @@ def _offset(array: Any, root: Any) -> int:
 
 def _errstate() -> str:
     """NumPy's error state where it is not the usual one: a letter each."""
-    state = np.geterr()
+    state: dict[str, str] = dict(np.geterr())  # type: ignore[arg-type]
     if state == USUAL:
         return ""
     return "".join(state[name][0] if state[name][0] in MODES else "w" for name in USUAL)

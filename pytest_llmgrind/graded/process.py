@@ -13,11 +13,12 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from pytest_llmgrind.graded import breach, sandbox, wire
+from pytest_llmgrind.graded import breach, sandbox
 from pytest_llmgrind.graded.breach import Breach
 from pytest_llmgrind.graded.limits import MIB, Limits, Use, below, use_of
 from pytest_llmgrind.graded.sandbox import NONE, Walls
 from pytest_llmgrind.graded.source import Source
+from pytest_llmgrind.graded.wire import Wire, mapped, region
 from pytest_llmgrind.graded.worker import Start
 
 PERIOD_S = 0.05
@@ -32,7 +33,7 @@ class Process:
     walls: Walls
     limits: Limits
     popen: subprocess.Popen[bytes]
-    wire: wire.Wire
+    wire: Wire
     control: socket.socket
     broken: Breach | None = None
     output: bytearray = field(default_factory=bytearray)
@@ -57,7 +58,7 @@ class Process:
         )
         ours, theirs = socket.socketpair()
         control, other = socket.socketpair()
-        out_fd, in_fd = wire.region(), wire.region()
+        out_fd, in_fd = region(), region()
         descriptors = (theirs.fileno(), other.fileno(), in_fd, out_fd)  # its inbox is our outbox
         popen = subprocess.Popen(
             sandbox.command(
@@ -76,7 +77,7 @@ class Process:
         )
         theirs.close()
         other.close()
-        own = wire.Wire(ours, wire.mapped(out_fd), wire.mapped(in_fd))
+        own = Wire(ours, mapped(out_fd), mapped(in_fd))
         process = cls(walls, limits, popen, own, control)
         for task in (process._read_output, process._watch):
             threading.Thread(target=task, name="llmgrind-worker", daemon=True).start()
@@ -91,12 +92,12 @@ class Process:
     def alive(self) -> bool:
         return self.broken is None and self.popen.poll() is None
 
-    def open_wire(self) -> wire.Wire:
+    def open_wire(self) -> Wire:
         """One more, for another thread of the grader."""
         ours, theirs = socket.socketpair()
         with theirs, contextlib.suppress(OSError):
             socket.send_fds(self.control, [b"+"], [theirs.fileno()])
-        return wire.Wire(ours)
+        return Wire(ours)
 
     def end(self, why: Breach | None = None) -> None:
         """Kill it with all that it started; the first reason stays."""
@@ -183,4 +184,3 @@ class Process:
 
     def use(self) -> Use:
         return use_of(self.popen.pid)
-

@@ -9,12 +9,63 @@ from typing import Any, Protocol
 CALL = "__call__"
 OPERATORS = frozenset(
     f"__{name}__"
-    for name in (
-        "call len iter next getitem setitem delitem contains bool int float index hash eq ne lt le"
-        " gt ge add radd iadd sub rsub isub mul rmul imul truediv rtruediv itruediv floordiv"
-        " rfloordiv mod rmod pow rpow neg pos abs invert and or xor rand ror rxor lshift rshift"
-        " matmul rmatmul enter exit reversed str"
-    ).split()
+    for name in [
+        "call",
+        "len",
+        "iter",
+        "next",
+        "getitem",
+        "setitem",
+        "delitem",
+        "contains",
+        "bool",
+        "int",
+        "float",
+        "index",
+        "hash",
+        "eq",
+        "ne",
+        "lt",
+        "le",
+        "gt",
+        "ge",
+        "add",
+        "radd",
+        "iadd",
+        "sub",
+        "rsub",
+        "isub",
+        "mul",
+        "rmul",
+        "imul",
+        "truediv",
+        "rtruediv",
+        "itruediv",
+        "floordiv",
+        "rfloordiv",
+        "mod",
+        "rmod",
+        "pow",
+        "rpow",
+        "neg",
+        "pos",
+        "abs",
+        "invert",
+        "and",
+        "or",
+        "xor",
+        "rand",
+        "ror",
+        "rxor",
+        "lshift",
+        "rshift",
+        "matmul",
+        "rmatmul",
+        "enter",
+        "exit",
+        "reversed",
+        "str",
+    ]
 )
 """Special methods that go across."""
 

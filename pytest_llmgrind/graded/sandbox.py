@@ -67,12 +67,12 @@ def walls(wanted: str = "auto") -> Walls:
     if shutil.which("bwrap") is None:
         return Walls(NONE, MISSING)
     why = ""
-    for with_user in ([False, True] if os.geteuid() == 0 else [True]):
+    for with_user in [False, True] if os.geteuid() == 0 else [True]:
         command = [*_bwrap(with_user, Limits()), "/bin/sh", "-c", "exit 0"]
         tried = subprocess.run(command, capture_output=True, text=True, check=False)
         if tried.returncode == 0:
             return Walls(BUBBLEWRAP, with_user=with_user)
-        why = tried.stderr.strip().splitlines()[-1:] and tried.stderr.strip().splitlines()[-1]
+        why = tried.stderr.strip().rpartition("\n")[2]
     return Walls(NONE, f"bubblewrap does not work here: {why}")
 
 

@@ -13,9 +13,10 @@ import pytest
 
 from pytest_llmgrind import solution as solutions
 from pytest_llmgrind.candidates import Candidates
-from pytest_llmgrind.graded import limits, sandbox, source
+from pytest_llmgrind.graded import limits, source
 from pytest_llmgrind.graded.breach import Breach
 from pytest_llmgrind.graded.carrier import Carrier
+from pytest_llmgrind.graded.sandbox import Walls, walls
 from pytest_llmgrind.manifest import Manifest
 from pytest_llmgrind.solution import ChallengeBroken, SolutionError
 
@@ -29,11 +30,11 @@ class Graded(Candidates):
 
     @property
     def sandbox(self) -> str:  # type: ignore[override]
-        return self._walls.level
+        return str(self._walls.level)
 
     @property
-    def _walls(self) -> sandbox.Walls:
-        return sandbox.walls(self.config.getoption("sandbox"))
+    def _walls(self) -> Walls:
+        return walls(self.config.getoption("sandbox"))
 
     def solution(self, manifest: Manifest) -> Any:
         """Raises SolutionError or Breach, the same each time, where it cannot be graded."""

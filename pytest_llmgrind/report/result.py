@@ -129,5 +129,3 @@ def machine() -> dict[str, Any]:
 def _budget(found: Mapping[str, Any] | None) -> dict[str, Any] | None:
     """Without the laps, which pytest-benchmark keeps."""
     return None if found is None else {k: v for k, v in found.items() if k != "laps"}
-
-

@@ -1,8 +1,9 @@
 """As test_max.py, with NumPy's own comparisons."""
 
 import numpy as np
-import reference
 import solution
+
+import reference
 
 
 def test_softmax_is_right():

@@ -1,8 +1,9 @@
 """How an ordinary test file grades: in one process, on one input, with what the process offers."""
 
 import numpy as np
-import reference
 import solution
+
+import reference
 
 
 def test_softmax_is_right():

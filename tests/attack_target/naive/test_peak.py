@@ -3,8 +3,9 @@
 import tracemalloc
 
 import numpy as np
-import reference
 import solution
+
+import reference
 
 
 def test_softmax_is_right_and_small():

@@ -4,8 +4,9 @@ import statistics
 import time
 
 import numpy as np
-import reference
 import solution
+
+import reference
 
 
 def test_softmax_is_right_and_fast():

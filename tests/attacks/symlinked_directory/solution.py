@@ -1,3 +1,0 @@
-"""Is a package whose directory is a link."""
-
-# Never read: a link stands here.
