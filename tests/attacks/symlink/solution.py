@@ -1,3 +1,0 @@
-"""Is a link to the reference."""
-
-# Never read: a link stands here.

@@ -1,0 +1,56 @@
+"""Graded mode: the same hidden tests, with the solution in a process of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pytest_llmgrind.graded.sandbox import BUBBLEWRAP, walls
+
+ROOT = Path(__file__).parents[1]
+ID = "03_rope"
+
+needs_walls = pytest.mark.skipif(
+    walls().level != BUBBLEWRAP and not os.environ.get("CI"), reason=walls().why
+)
+
+
+def grade(solutions: Path, result: Path) -> tuple[int, str, dict[str, str]]:
+    """Exit code, output and the verdicts on the tests of the first stage."""
+    command = [sys.executable, "-m", "pytest", f"challenges/{ID}/hidden/1_rotate.py", "--graded"]
+    command += [f"--solutions={solutions}", f"--result={result}", "-q", "--benchmark-disable"]
+    command += ["-p", "no:randomly", "-p", "no:cacheprovider"]
+    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    (challenge,) = json.loads(result.read_text("utf-8"))["challenges"]
+    tests = {t["name"]: t["verdict"] for t in challenge["tests"] if t["stage"] == "rotate"}
+    return run.returncode, run.stdout + run.stderr, tests
+
+
+@needs_walls
+def test_the_reference_passes_behind_walls(tmp_path: Path) -> None:
+    """What is right in practice is right in graded mode."""
+    code, output, tests = grade(ROOT / "reference", tmp_path / "result.json")
+
+    assert code == 0, output
+    assert set(tests.values()) <= {"passed", "not measured"}
+    assert "passed" in tests.values()
+
+
+@needs_walls
+def test_a_process_that_ends_itself_has_crashed(tmp_path: Path) -> None:
+    """Exit code 0 of the solution's process is no verdict."""
+    found = "next(c for c in object.__subclasses__() if c.__name__ == '_wrap_close')"
+    text = (ROOT / "reference" / f"{ID}.py").read_text("utf-8")
+    (tmp_path / f"{ID}.py").write_text(
+        f"{text}\n\n{found}.__init__.__globals__['_exit'](0)\n", "utf-8"
+    )
+
+    code, output, tests = grade(tmp_path, tmp_path / "result.json")
+
+    assert code == 1, output
+    assert set(tests.values()) == {"crashed"}
