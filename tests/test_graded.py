@@ -42,15 +42,12 @@ def test_the_reference_passes_behind_walls(tmp_path: Path) -> None:
 
 
 @needs_walls
-def test_a_process_that_ends_itself_has_crashed(tmp_path: Path) -> None:
-    """Exit code 0 of the solution's process is no verdict."""
-    found = "next(c for c in object.__subclasses__() if c.__name__ == '_wrap_close')"
-    text = (ROOT / "reference" / f"{ID}.py").read_text("utf-8")
-    (tmp_path / f"{ID}.py").write_text(
-        f"{text}\n\n{found}.__init__.__globals__['_exit'](0)\n", "utf-8"
-    )
+def test_what_is_not_begun_is_todo(tmp_path: Path) -> None:
+    """An exception of the solution's process keeps its type, and whose line raised it."""
+    stub = (ROOT / "challenges" / ID / "stub.py").read_text("utf-8")
+    (tmp_path / f"{ID}.py").write_text(stub + "\n\nBEGUN = 1\n", "utf-8")
 
     code, output, tests = grade(tmp_path, tmp_path / "result.json")
 
     assert code == 1, output
-    assert set(tests.values()) == {"crashed"}
+    assert set(tests.values()) == {"todo"}
