@@ -14,7 +14,7 @@ def test_every_tensor_arrives_where_it_belongs(solution, reference, size, B, T, 
     state, heads, x, words = make(reference, seed, size, B, T)
     L = len(state["kv_a_layernorm.weight"])
     state["kv_a_proj_with_mqa.weight"][L:] = 0  # without positions
-    words += ", the rows of kv_a_proj_with_mqa for the shared key all 0, with an entry inv_freq"
+    words += ", its rows for the shared key 0, with an entry inv_freq"
 
     saw = load(solution, reference, state | {"inv_freq": np.ones(2)}, heads, words)
 
@@ -116,8 +116,7 @@ def make(reference, seed, size, B, T):
         else 1 + 0.1 * rng.standard_normal(shape)
         for name, shape in shapes.items()
     }
-    listed = {name: w.shape for name, w in state.items()}
-    return state, H, x, f"{common.named(seed, size)}, n_heads={H}, tensors {listed}, x {x.shape}"
+    return state, H, x, f"{common.named(seed, size)}, a state of {H} heads, x {x.shape}"
 
 
 def load(solution, reference, state, heads, words):

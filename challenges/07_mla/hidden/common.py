@@ -191,10 +191,11 @@ def check_refusals(extend, name, reference):
 
     def refuse(names, x=x, cache=(2, 6, 12), lengths=(0, 0)):
         kv_cache = np.random.default_rng(0).random(cache)
+        args = params, x, kv_cache, np.array(lengths, np.int64)
         shown = f"seed 3, x {x.shape}, kv_cache {cache}, lengths {list(lengths)}"
         what = {"what": name, "names": names, "given": shown}
         with check.unchanged(given=f"{name}, {shown}", kv_cache=kv_cache):
-            check.raises(ValueError, extend, params, x, kv_cache, np.array(lengths), **what)
+            check.raises(ValueError, extend, *args, **what)
 
     return refuse
 
