@@ -15,7 +15,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any
 
 import hypothesis.errors
 import pytest
@@ -24,6 +23,7 @@ from pytest_llmgrind import plain
 from pytest_llmgrind import spec as specs
 from pytest_llmgrind.check import Misused, RuleBroken
 from pytest_llmgrind.fence import is_below
+from pytest_llmgrind.graded.breach import Breach
 from pytest_llmgrind.guard import Forbidden
 from pytest_llmgrind.manifest import Manifest
 from pytest_llmgrind.properties import Unfinished, drawn_with
@@ -77,8 +77,8 @@ def classify(error: BaseException, candidate: Candidate, manifest: Manifest) -> 
     if isinstance(error, Unfinished | Escape):
         error = _raised(error)
     frames = frames_of(error, candidate)
-    if type(error).__name__ == "Breach":
-        return _breach(error, frames)
+    if isinstance(error, Breach):
+        return Failure(error.word, str(error), frames, blocks=error.blocks)
     if isinstance(error, SolutionError):
         timed_out = isinstance(error.__cause__, TimedOut)
         return Failure("timed out" if timed_out else "blocked", str(error), frames, blocks=True)
@@ -92,11 +92,6 @@ def classify(error: BaseException, candidate: Candidate, manifest: Manifest) -> 
         return Failure("todo", plain.message_of(error) or "not implemented", frames)
     by = _raiser(error, candidate, manifest)
     return Failure("failed", _example(error) + _what(error, by), frames)
-
-
-def _breach(error: Any, frames: tuple[Frame, ...]) -> Failure:
-    """What ended a process in graded mode (``graded.breach``)."""
-    return Failure(error.word, str(error), frames, blocks=error.blocks)
 
 
 def _what(error: BaseException, by: str) -> str:

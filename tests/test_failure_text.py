@@ -219,6 +219,8 @@ NASTY = """
 class Nasty(Exception):
     def __str__(self): raise ValueError("SECRET")
     __repr__ = __str__
+
+class Breach(Exception): pass
 """
 
 
@@ -226,6 +228,7 @@ class Nasty(Exception):
     ("raised", "saw"),
     [
         ("Nasty()", "raised Nasty: <a text that cannot be made: ValueError>"),
+        ("Breach('own')", "raised Breach: own"),
         ("ValueError('x' * 10_000_000)", "raised ValueError: " + "x" * 297 + "..."),
         ("ValueError('\\x1b[31mred\\x07\\r\\n' * 2)", "raised ValueError: [31mred [31mred"),
         ("ValueError('\\ud800')", "raised ValueError"),
