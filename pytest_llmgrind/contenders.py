@@ -104,11 +104,8 @@ class Contenders:
     @functools.cached_property
     def carriers(self) -> dict[str, Any]:
         """Of contenders that run in processes of their own (``--graded``)."""
-        if not any(hasattr(each, CARRIER) for each in self.implementations.values()):
-            return {}
-        from pytest_llmgrind.graded import timing
-
-        return dict(timing.carriers(self.implementations))
+        each = self.implementations.items()
+        return {who: getattr(module, CARRIER) for who, module in each if hasattr(module, CARRIER)}
 
     def watch(self) -> Stopwatch:
         """The clock for calls of the contenders."""

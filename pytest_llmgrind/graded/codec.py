@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 import sys
+import weakref
 from collections import namedtuple
 from dataclasses import dataclass, field
 from types import ModuleType
@@ -308,8 +309,6 @@ class Codec:
         known = self.stand_ins.get(number)
         value = known() if known is not None else None
         if value is None:
-            import weakref
-
             value = stand_in(self.peer, number, name, operators)
             self.stand_ins[number] = weakref.ref(value)
         if number in self.gone:

@@ -104,9 +104,8 @@ def _copy(file: Path, target: Path, most: int, name: str) -> int:
     try:
         fd = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
-        kind = "a link" if file.is_symlink() else f"cannot be read ({error.strerror})"
-        text = f"{name} is {kind}" if file.is_symlink() else f"{name} {kind}"
-        raise Breach(breach.FORBIDDEN, text, blocks=True) from None
+        what = "is a link" if file.is_symlink() else f"cannot be read ({error.strerror})"
+        raise Breach(breach.FORBIDDEN, f"{name} {what}", blocks=True) from None
     with os.fdopen(fd, "rb") as source:
         if not stat.S_ISREG(os.fstat(source.fileno()).st_mode):
             raise Breach(breach.FORBIDDEN, f"{name} is no regular file", blocks=True)

@@ -12,11 +12,10 @@ one has more to do than the other, two equal functions differed by 60 % for seco
 from __future__ import annotations
 
 import contextlib
-import functools
 import os
 import random
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from pytest_llmgrind.graded.carrier import Carrier
@@ -25,12 +24,6 @@ from pytest_llmgrind.stopwatch import Stopwatch, Switches
 
 REFERENCE = "reference"
 Run = Callable[..., Any]
-
-
-def carriers(implementations: Mapping[str, Any]) -> dict[str, Carrier]:
-    """Those that run in workers; all of them, or none."""
-    found = {who: getattr(each, "_llmgrind_carrier", None) for who, each in implementations.items()}
-    return {who: carrier for who, carrier in found.items() if carrier is not None}
 
 
 def stopwatch(found: Mapping[str, Carrier]) -> Stopwatch:
@@ -74,19 +67,10 @@ def transport(
     carrier = found[who]
     with carrier.recorded() as trace:
         run(implementations[who], *make(0))
-    carrier.prepare(trace)
-    return Cell(
-        contender=TRANSPORT,
-        call=functools.partial(_replay, carrier, trace),
-        make=functools.partial(_nothing),
-        size=size,
-    )
+    calls = [(carrier.keep(answer), args, kwargs) for args, kwargs, answer in trace]
 
+    def replay() -> None:
+        for call in calls:
+            carrier.echo(*call)
 
-def _replay(carrier: Carrier, trace: Sequence[Any]) -> None:
-    for place, (args, kwargs, _) in enumerate(trace):
-        carrier.echo(id(trace) + place, args, kwargs)
-
-
-def _nothing(number: int) -> tuple[Any, ...]:
-    return ()
+    return Cell(contender=TRANSPORT, call=replay, make=lambda number: (), size=size)

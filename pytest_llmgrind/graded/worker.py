@@ -1,4 +1,4 @@
-"""The process of a solution: ``python -I -S worker.py …``, inside the walls.
+"""The process of a solution, inside the walls (``sandbox.BOOT`` starts it).
 
 It serves the grader and nothing else. Whatever it says is checked by the grader: solution code
 that breaks into this module can break its own answers, and nothing more.
@@ -10,7 +10,6 @@ import gc
 import os
 import resource
 import socket
-import sys
 import threading
 import traceback
 import tracemalloc
@@ -50,7 +49,6 @@ class Worker(Peer):
     """The end in the sandbox."""
 
     home: Path = field(default_factory=Path)
-    errors: dict[int, BaseException] = field(default_factory=dict)
     meter: Meter | None = None
     _warned: list[tuple[str, str]] = field(default_factory=list)
 
@@ -137,6 +135,7 @@ class Root:
     worker: Worker
     start: Start
     module: Any = None
+    kept: list[Any] = field(default_factory=list)
 
     def load(self) -> None:
         """Import the solution. Raises SolutionError."""
@@ -168,15 +167,14 @@ class Root:
         tracemalloc.stop()
         return meter.most
 
-    def echo(self, *args: Any, **kwargs: Any) -> Any:
+    def keep(self, answer: Any) -> int:
+        """The number under which ``echo`` gives the answer."""
+        self.kept.append(answer)
+        return len(self.kept) - 1
+
+    def echo(self, number: int, *args: Any, **kwargs: Any) -> Any:
         """Take arguments and give an answer that was kept: what the way itself costs."""
-        return _copied(self.kept[args[0]])
-
-    def keep(self, number: int, answer: Any) -> None:
-        self.kept[number] = answer
-
-    def __post_init__(self) -> None:
-        self.kept: dict[int, Any] = {}
+        return _copied(self.kept[number])
 
 
 def _copied(value: Any) -> Any:
@@ -228,7 +226,3 @@ def _limit(limits: dict[str, int]) -> None:
     for name, value in limits.items():
         kind = getattr(resource, f"RLIMIT_{name}")
         resource.setrlimit(kind, (value, value))
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])

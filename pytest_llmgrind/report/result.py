@@ -11,12 +11,12 @@ import platform
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pytest_llmgrind import clock, seeds, tiers
 from pytest_llmgrind import manifest as manifests
 from pytest_llmgrind import verdicts as judged
+from pytest_llmgrind.budget import NOT_MEASURED
 from pytest_llmgrind.manifest import Manifest, ManifestError
 from pytest_llmgrind.verdicts import Verdict, by_challenge
 
@@ -24,11 +24,7 @@ if TYPE_CHECKING:
     from pytest_llmgrind.grading import Grading
 
 SCHEMA = "llmgrind-result/1"
-FILE = Path(__file__).with_name("result.schema.json")
-NOT_MEASURED = "not measured"
 PASSED = "passed"
-GRADED = {PASSED, "no hardware"}
-"""Verdicts that do not stand against a solution."""
 PACKAGES = ("pytest-llmgrind", "numpy", "pytest", "hypothesis", "torch")
 
 
@@ -96,12 +92,6 @@ def word(manifest: Manifest, verdict: Verdict, left_out: set[str]) -> str:
         return PASSED
     measured = verdict.budget is not None and verdict.budget["verdict"] != NOT_MEASURED
     return PASSED if measured else NOT_MEASURED
-
-
-def stands(result: Mapping[str, Any]) -> bool:
-    """Whether nothing in a document stands against its solutions; missing hardware does not."""
-    tests = [test for challenge in result["challenges"] for test in challenge["tests"]]
-    return bool(tests) and all(test["verdict"] in GRADED for test in tests)
 
 
 def versions() -> dict[str, str]:
