@@ -22,8 +22,13 @@ Params = dict[str, np.ndarray]
 
 
 def init_params(
-    rng: np.random.Generator, *, d_model: int = 16, n_heads: int = 4, n_kv_heads: int = 2,
-    head_dim: int = 8, dtype: type = np.float64,
+    rng: np.random.Generator,
+    *,
+    d_model: int = 16,
+    n_heads: int = 4,
+    n_kv_heads: int = 2,
+    head_dim: int = 8,
+    dtype: type = np.float64,
 ) -> Params:
     """Random parameters of one layer, scaled so that what it computes stays near 1."""
     C, H, G, D = d_model, n_heads, n_kv_heads, head_dim
@@ -143,8 +148,14 @@ def cached_layer(params: Params, x: np.ndarray, memory: KVMemory) -> np.ndarray:
 
 
 def decode_cost(
-    *, d_model: int, n_heads: int, n_kv_heads: int, head_dim: int, lengths: Sequence[int],
-    n_tokens: int = 1, itemsize: int = 2,
+    *,
+    d_model: int,
+    n_heads: int,
+    n_kv_heads: int,
+    head_dim: int,
+    lengths: Sequence[int],
+    n_tokens: int = 1,
+    itemsize: int = 2,
 ) -> dict[str, int]:
     """Work and traffic of one call of cached_layer with n_tokens new tokens in each row."""
     weights = d_model * head_dim * (2 * n_heads + 2 * n_kv_heads)  # wq and wo, wk and wv
