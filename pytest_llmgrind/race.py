@@ -12,6 +12,9 @@ twice the rounds of the one before) and share the allowed error: look k spends e
 and the sum over all looks is the error. A look may be set by the clock. That is fair as well: how
 long a round takes does not tell who was slower in it.
 
+Everything runs on one thread of BLAS and OpenMP: a second one waits for a core that others keep
+busy, and shapes just beyond the library's threshold would be judged by that wait.
+
 Knows nothing about pytest.
 """
 
@@ -26,6 +29,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
+
+from threadpoolctl import threadpool_limits
 
 from pytest_llmgrind.estimate import UNDECIDED, Interval, interval, slope
 from pytest_llmgrind.rounds import (
@@ -124,7 +129,7 @@ def measure(
         chance=chance or random.SystemRandom(),
         during=during,
     )
-    with _collector_off():
+    with _collector_off(), threadpool_limits(limits=1):
         rounds.warm_up()
         found = _decide(rounds, value, limit)
         rounds.verify_pending()

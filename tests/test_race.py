@@ -12,7 +12,9 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
+from threadpoolctl import threadpool_info
 
 from pytest_llmgrind import race as races
 from pytest_llmgrind.estimate import Interval, interval, slope
@@ -542,6 +544,24 @@ def test_the_collector_is_off_while_measuring_and_on_again_after(world: World) -
 
     assert seen == {False}
     assert gc.isenabled()
+
+
+def threads() -> set[int]:
+    """How many each BLAS and OpenMP library of this process, numpy's too, would use."""
+    return {each["num_threads"] for each in threadpool_info()}
+
+
+def test_one_thread_multiplies_while_measuring(world: World) -> None:
+    """A product just beyond BLAS's threshold does not wait for a second core."""
+    before, seen = threads(), set[int]()
+
+    def seconds() -> float:
+        seen.update(threads())
+        return float(np.ones(2) @ np.ones(2)) * 1e-3
+
+    run(world, world.cell("candidate", seconds), world.cell("baseline", 1e-3), limit=2.0)
+
+    assert (seen, threads()) == ({1}, before)
 
 
 def test_the_collector_is_on_again_after_an_error(world: World) -> None:
