@@ -17,7 +17,8 @@ from pytest_llmgrind.solution import import_fresh
 from pytest_llmgrind.verdicts import hidden_tests
 
 TIME_S = 2.0
-"""Time for all diagnoses of a session: a failing run must stay a quick one."""
+"""Processor time for all diagnoses of a session: a failing run must stay a quick one, and what it
+is told must not depend on how busy the machine is."""
 
 
 @dataclass(eq=False)
@@ -50,11 +51,11 @@ class Diagnosis:
         same = evidence.of(item, error, is_theirs=is_theirs)
         if same is None or self.spent_s > TIME_S:
             return ""
-        began = time.perf_counter()
+        began = time.process_time()
         try:
             return self._certain(manifest, rule_id, same)
         finally:
-            self.spent_s += time.perf_counter() - began
+            self.spent_s += time.process_time() - began
 
     def passed(self, manifest: Manifest, test: str) -> None:
         """A test that the solution passes: no bug that this test catches is what it looks like."""
@@ -71,7 +72,7 @@ class Diagnosis:
         return set(tests.values()) - {rule for name, rule in tests.items() if name not in passed}
 
     def _certain(self, manifest: Manifest, rule_id: str, same: evidence.Evidence) -> str:
-        planted, until = bugs.known(manifest), time.perf_counter() + TIME_S - self.spent_s
+        planted, until = bugs.known(manifest), time.process_time() + TIME_S - self.spent_s
         found, kept = "", self._kept(manifest)
         # The rule's own first: where none of them fits, the others need not be tried.
         for bug in sorted(planted, key=lambda bug: bug.rule != rule_id):
@@ -80,7 +81,7 @@ class Diagnosis:
             others = bug.rule in kept or evidence.is_exclusive(same)
             if bug.misconception == found or (bug.rule != rule_id and others):
                 continue
-            if time.perf_counter() > until:
+            if time.process_time() > until:
                 return ""
             module = self._module(manifest, bug)
             if module is not None and same(module):

@@ -334,7 +334,7 @@ def test_time_is_limited_for_a_session(
 ) -> None:
     """After TIME_S no other bug is tried, and no failure is looked at any more."""
     clock = itertools.count(0.0, step_s)
-    monkeypatch.setattr(diagnose, "time", SimpleNamespace(perf_counter=lambda: next(clock)))
+    monkeypatch.setattr(diagnose, "time", SimpleNamespace(process_time=lambda: next(clock)))
     loaded: list[str] = []
     load = diagnose._load
     monkeypatch.setattr(diagnose, "_load", lambda m, bug: loaded.append(bug.name) or load(m, bug))
