@@ -179,6 +179,12 @@ def form(plan, served, number, log):
     return {int(id): int(n) for id, n in tokens.items()}, [int(id) for id in preempted]
 
 
+def check_plans(saw, want, *, what, given):
+    """Plans as they have to be, shown whole where they are not."""
+    told = f"{what} came back as {saw!r:.300}, which is not right"
+    check.that(saw == want, saw=told, given=given, value=saw)
+
+
 def whole(number):
     return isinstance(number, int | np.integer) and not isinstance(number, bool)
 
