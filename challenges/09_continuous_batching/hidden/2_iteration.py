@@ -75,7 +75,7 @@ def test_who_has_begun_is_in_every_plan_until_it_ends(solution, seats, seed):
 @given(seats=SEATS, at=st.integers(1, 5), seed=scenes.SEEDS)
 def test_a_request_that_is_given_up_leaves_its_seat_or_the_queue(solution, seats, at, seed):
     requests = drawn(seed, span=3)
-    gone = [request.id for request in requests[1::3]]
+    gone = [request.id for request in requests[-2::-3]]  # who came last is named first
 
     log = scenes.serve(solution, requests, max_num_seqs=seats, cancelled={at: gone})
 
@@ -120,35 +120,55 @@ def test_without_requests_the_plan_is_empty(solution, idle):
 
 @rule("R14")
 @given(seats=SEATS, seed=scenes.SEEDS)
-def test_schedulers_and_plans_are_independent(solution, seats, seed):
+def test_schedulers_are_independent(solution, seats, seed):
     requests = [(request.id, request.prompt_len) for request in drawn(seed, n=5)]
     words = ", ".join(f"{id} with {prompt} tokens" for id, prompt in requests)
-    how = f"max_num_seqs={seats}, requests {words}, 4 plans, each emptied after it was read"
+    wide = {"max_num_seqs": seats}
+    narrow = {"max_num_seqs": 1, "max_num_batched_tokens": 2, "kv_slots": 14}
+    narrow["long_prefill_token_threshold"] = 1
 
-    def serve(*schedulers):
-        """Plans of schedulers that take turns; each plan is spoilt once it is copied."""
-        plans = [[] for _ in schedulers]
+    def serve(*bounds):
+        """The plans of schedulers that take turns."""
+        schedulers = [scenes.scheduler(solution, **limits)[0] for limits in bounds]
         for id, prompt in requests:
             for scheduler in schedulers:
                 scheduler.add_request(id, prompt, 9)
-        for _ in range(4):
-            for scheduler, copies in zip(schedulers, plans, strict=True):
-                tokens, preempted = scheduler.schedule()
-                copies.append([sorted(tokens.items()), list(preempted)])
-                tokens.clear()
-                preempted.append(-1)
-        return plans
+        return [[scheduler.schedule() for scheduler in schedulers] for _ in range(4)]
 
-    (alone,) = serve(solution.Scheduler(max_num_seqs=seats))
-    both = serve(solution.Scheduler(max_num_seqs=seats), solution.Scheduler(max_num_seqs=seats))
+    alone = {}
+    for limits in (wide, narrow):
+        alone[limits["max_num_seqs"], len(limits)] = [plan for (plan,) in serve(limits)]
+    for pair in ((wide, narrow), (narrow, wide), (wide, wide)):
+        both = serve(*pair)
+        for place, limits in enumerate(pair):
+            how = f"schedulers with {pair[0]} and {pair[1]}, requests {words}, 4 plans of each"
+            saw = [plans[place] for plans in both]
+            want = alone[limits["max_num_seqs"], len(limits)]
+            engine.check_plans(saw, want, what=f"plans of scheduler {place}", given=how)
 
-    whole = sorted(requests[:seats])
-    check.equal(alone[0][0], whole, what="the first plan", given=how)
-    for plan in alone[1:]:
-        rest = [(id, 1) for id, _ in whole]
-        check.equal(plan, [rest, []], what="a later plan", given=how)
-    for plans in both:
-        check.equal(plans, alone, what="the plans of one of two schedulers", given=how)
+
+@rule("R14")
+@given(seats=SEATS, seed=scenes.SEEDS)
+def test_a_plan_that_was_returned_is_nobodys_business(solution, seats, seed):
+    requests = [(request.id, request.prompt_len) for request in drawn(seed, n=5)]
+    words = ", ".join(f"{id} with {prompt} tokens" for id, prompt in requests)
+    how = f"max_num_seqs={seats}, requests {words}, 3 plans"
+    scheduler = solution.Scheduler(max_num_seqs=seats)
+    for id, prompt in requests:
+        scheduler.add_request(id, prompt, 9)
+    first = dict(requests[:seats])
+
+    kept = scheduler.schedule()
+    second = scheduler.schedule()
+    engine.check_plans(kept, (first, []), what="the first plan, after the second,", given=how)
+    for tokens, preempted in (kept, second):
+        tokens.clear()
+        preempted.append(-1)
+    third = scheduler.schedule()
+
+    want = (dict.fromkeys(first, 1), [])
+    told = f"{how}, the first two emptied before the third"
+    engine.check_plans(third, want, what="the third plan", given=told)
 
 
 @rule("R6")

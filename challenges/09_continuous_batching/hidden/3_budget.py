@@ -106,7 +106,7 @@ def test_a_long_prompt_leaves_some_of_the_budget_to_those_behind_it(
 
 
 @rule("R20")
-@given(threshold=st.sampled_from([4, 1, 9]), prompt=st.integers(2, 20), seats=st.integers(1, 3))
+@given(threshold=st.sampled_from([4, 1, 9]), prompt=st.integers(20, 30), seats=st.integers(1, 3))
 def test_the_threshold_needs_no_token_budget(solution, threshold, prompt, seats):
     requests = [engine.Request(id, 0, prompt + id, 2, 2) for id in range(3)]
 

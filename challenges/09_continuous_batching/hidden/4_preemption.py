@@ -5,6 +5,8 @@ from pytest_llmgrind import check, given, rule, st
 from . import engine, scenes
 
 FEW = 8  # each of these traces takes some 200 steps
+# Traces on which most mistakes show, and no two of them alike on the first.
+SEEDS = st.sampled_from([14, 8, 41, 53, 7, 25, 2, 27])
 TIGHT = {"max_num_seqs": 6, "max_num_batched_tokens": 16}
 TRACE = {"max_num_batched_tokens": 256, "kv_slots": 3_200}
 
@@ -15,7 +17,7 @@ def serve_tight(solution, seed, **limits):
 
 
 @rule("R22")
-@given(seed=scenes.SEEDS, max_examples=FEW)
+@given(seed=SEEDS, max_examples=FEW)
 def test_slots_in_use_stay_within_kv_slots(solution, seed):
     log, kv_slots = serve_tight(solution, seed)
 
@@ -23,7 +25,7 @@ def test_slots_in_use_stay_within_kv_slots(solution, seed):
 
 
 @rule("R8")
-@given(seed=scenes.SEEDS, max_examples=FEW)
+@given(seed=SEEDS, max_examples=FEW)
 def test_who_resumes_takes_a_seat(solution, seed):
     log, _ = serve_tight(solution, seed, max_num_seqs=3)
 
@@ -31,7 +33,7 @@ def test_who_resumes_takes_a_seat(solution, seed):
 
 
 @rule("R18")
-@given(seed=scenes.SEEDS, max_examples=FEW)
+@given(seed=SEEDS, max_examples=FEW)
 def test_who_resumes_is_within_the_token_budget(solution, seed):
     log, _ = serve_tight(solution, seed)
 
@@ -39,7 +41,7 @@ def test_who_resumes_is_within_the_token_budget(solution, seed):
 
 
 @rule("R23")
-@given(seed=scenes.SEEDS, max_examples=FEW)
+@given(seed=SEEDS, max_examples=FEW)
 def test_who_begins_or_resumes_fits_with_all_its_tokens(solution, seed):
     log, kv_slots = serve_tight(solution, seed)
 
@@ -54,7 +56,7 @@ def test_who_begins_or_resumes_fits_with_all_its_tokens(solution, seed):
 
 
 @rule("R10")
-@given(seed=scenes.SEEDS, max_examples=FEW)
+@given(seed=SEEDS, max_examples=FEW)
 def test_who_was_added_last_is_preempted_first(solution, seed):
     log, _ = serve_tight(solution, seed)
 
@@ -62,7 +64,7 @@ def test_who_was_added_last_is_preempted_first(solution, seed):
 
 
 @rule("R11")
-@given(seed=scenes.SEEDS, max_examples=FEW)
+@given(seed=SEEDS, max_examples=FEW)
 def test_who_is_not_preempted_goes_on_decoding(solution, seed):
     log, _ = serve_tight(solution, seed)
 
@@ -70,7 +72,7 @@ def test_who_is_not_preempted_goes_on_decoding(solution, seed):
 
 
 @rule("R24")
-@given(seed=scenes.SEEDS, max_examples=FEW)
+@given(seed=SEEDS, max_examples=FEW)
 def test_nobody_is_preempted_without_need(solution, seed):
     log, kv_slots = serve_tight(solution, seed)
 
@@ -83,7 +85,7 @@ def test_nobody_is_preempted_without_need(solution, seed):
 
 
 @rule("R25")
-@given(seed=scenes.SEEDS, max_examples=FEW)
+@given(seed=SEEDS, max_examples=FEW)
 def test_who_resumes_computes_all_its_tokens_as_one_prompt(solution, seed):
     log, _ = serve_tight(solution, seed)
 
@@ -98,7 +100,7 @@ def test_who_resumes_computes_all_its_tokens_as_one_prompt(solution, seed):
 
 
 @rule("R26")
-@given(seed=scenes.SEEDS, seats=st.sampled_from([6, 3]), max_examples=FEW)
+@given(seed=SEEDS, seats=st.sampled_from([6, 3]), max_examples=FEW)
 def test_the_oldest_request_advances_in_every_step(solution, seats, seed):
     log, _ = serve_tight(solution, seed, max_num_seqs=seats)
 
@@ -128,9 +130,14 @@ def test_a_stream_of_short_requests_does_not_starve_a_long_one(solution, size, e
 
 
 @rule("R27")
-@given(seats=st.sampled_from([3, 2, 5]), budget=st.sampled_from([7, 12, None]), seed=scenes.SEEDS)
-def test_slots_for_everybody_change_nothing(solution, seats, budget, seed):
-    requests = scenes.draw(seed, n=6, prompt=15, output=5, span=0, spare=30)
+@given(
+    n=st.sampled_from([6, 2, 3, 1]),
+    seats=st.sampled_from([3, 2, 5]),
+    budget=st.sampled_from([7, 12, None]),
+    seed=scenes.SEEDS,
+)
+def test_slots_for_everybody_change_nothing(solution, n, seats, budget, seed):
+    requests = scenes.draw(seed, n=n, prompt=15, output=5, span=0, spare=30)
     limits = {"max_num_seqs": seats, "max_num_batched_tokens": budget}
     enough = sum(request.prompt_len + request.max_tokens for request in requests)
 

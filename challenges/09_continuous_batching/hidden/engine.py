@@ -87,8 +87,8 @@ class Log:
 
     def refuse(self, step, saw):
         """A rule is broken; the number of the step is told with what was seen."""
-        number = step.number if isinstance(step, Step) else step
-        check.that(False, saw=f"step {number}: {saw}", given=self.given, value=self.plans)
+        told = f"step {step.number if isinstance(step, Step) else step}: {saw}"
+        check.that(False, saw=told, given=self.given, value=[self.plans, told])
 
     @property
     def longest_gap(self):

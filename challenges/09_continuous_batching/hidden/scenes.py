@@ -24,13 +24,14 @@ def draw(seed, *, n, prompt, output, span, spare=3):
 def tight(seed):
     """Requests that grow far beyond their prompts, and slots for two or three of them."""
     rng = np.random.default_rng(seed)
-    requests = draw(seed, n=6, prompt=24, output=30, span=8, spare=30)
+    requests = draw(seed, n=7, prompt=24, output=24, span=8, spare=24)
     more = rng.integers(30, 46, len(requests)).tolist()
     longer = [
         replace(r, output_len=r.output_len + m, max_tokens=r.max_tokens + m)
         for r, m in zip(requests, more, strict=True)
     ]
-    return longer, max(r.prompt_len + r.max_tokens - 1 for r in longer) + int(rng.integers(0, 25))
+    need = max(r.prompt_len + r.max_tokens - 1 for r in longer)
+    return longer, need + int(rng.integers(10, 40))
 
 
 def theirs(solution, requests):
