@@ -1,7 +1,7 @@
 """A scheduler that decides, step by step, which tokens of which requests an engine computes.
 
 Iteration-level scheduling: Yu et al., "Orca: A Distributed Serving System for Transformer-Based
-Generative Models", OSDI 2022, section 3.1 and algorithm 1. Chunks beside decodes: Agrawal et al.
+Generative Models", OSDI 2022, section 3 and algorithm 1. Chunks beside decodes: Agrawal et al.
 2024, "Taming Throughput-Latency Tradeoff in LLM Inference with Sarathi-Serve", arXiv 2403.02310,
 algorithm 3. Preemption by recomputation: Kwon et al. 2023, "PagedAttention", arXiv 2309.06180,
 section 4.5.

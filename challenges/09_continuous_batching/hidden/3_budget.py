@@ -36,7 +36,8 @@ def check_chunks(log, limits, threshold=NO_LIMIT):
             got = step.tokens.get(id, 0)
             if got != can:
                 saw = f"request {id} has {step.left(id)} tokens left and is given {got}"
-                log.refuse(step, f"{saw}, where those before it leave {rest} of the budget")
+                some = rest if rest < NO_LIMIT else "any number"
+                log.refuse(step, f"{saw}, and those before it leave {some} of the budget")
             rest -= got
 
 
@@ -56,6 +57,14 @@ def test_chunks_of_a_prompt_add_up_to_it(solution, limits, seed):
     log = serve(solution, requests, limits)
 
     engine.all_that_was_needed(log, requests)
+
+
+@rule("R7")
+@given(limits=LIMITS, threshold=st.sampled_from([None, 2, 5]), seed=scenes.SEEDS)
+def test_who_gets_no_token_is_not_in_the_plan(solution, limits, threshold, seed):
+    log = serve(solution, drawn(seed), limits, threshold)
+
+    engine.in_order(log)
 
 
 @rule("R8")

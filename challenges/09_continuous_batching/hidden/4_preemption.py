@@ -24,6 +24,14 @@ def test_slots_in_use_stay_within_kv_slots(solution, seed):
     engine.within_slots(log, kv_slots)
 
 
+@rule("R7")
+@given(seed=SEEDS, max_examples=FEW)
+def test_who_is_preempted_takes_no_part_in_the_step(solution, seed):
+    log, _ = serve_tight(solution, seed)
+
+    engine.in_order(log)
+
+
 @rule("R8")
 @given(seed=SEEDS, max_examples=FEW)
 def test_who_resumes_takes_a_seat(solution, seed):
@@ -197,6 +205,16 @@ def test_slots_of_a_request_that_is_given_up_are_free(solution, ran, first, prom
     saw = [scheduler.schedule(), scheduler.schedule()]
 
     engine.check_plans(saw, [({3: 19}, []), ({3: 1}, [])], what="the next two plans", given=how)
+
+
+@rule("R14")
+@given(seats=st.sampled_from([3, 2]), seed=scenes.SEEDS, max_examples=20)
+def test_bounds_are_those_of_one_scheduler(solution, seats, seed):
+    requests = scenes.draw(seed, n=5, prompt=6, output=6, span=0)
+    narrow = {"max_num_seqs": seats, "max_num_batched_tokens": 4, "kv_slots": 14}
+    narrow["long_prefill_token_threshold"] = 2
+
+    scenes.take_turns(solution, requests, {"max_num_seqs": seats}, narrow)
 
 
 @rule("R6")

@@ -2,7 +2,8 @@
 
 It stops at what no engine could carry out: tokens for a request that is not being served, more
 tokens than a request has left, nothing planned while requests are unfinished. All else is written
-down, for the tests of the rules to judge. The clock is in steps, or in what ``step_us`` says.
+down, for the tests of the rules to judge, so that one mistake does not fail them all.
+The clock is in steps, or in what ``step_us`` says.
 """
 
 from dataclasses import dataclass, field
@@ -32,7 +33,6 @@ class Step:
     preempted: list
     known: dict  # tokens of each request, its prompt and what it has generated
     computed: dict  # of these, how many had their keys and values in slots
-    lost: dict  # of each preempted request, the slots that it held
     longest: dict  # tokens that a request has ever had computed
 
     def left(self, id):
@@ -79,6 +79,7 @@ class Log:
     arrivals: dict
     times: dict  # of the tokens of each request
     steps: list = field(default_factory=list)
+    odd: list = field(default_factory=list)  # what no plan may hold, and an engine gets over
 
     @property
     def plans(self):
@@ -137,10 +138,9 @@ def run(scheduler, requests, *, given, step_us=None, cancelled=None):
             if not served:
                 number += 1
                 continue
-        tokens, preempted = form(scheduler.schedule(), served, number, log)
-        lost = {id: computed[id] for id in preempted}
+        tokens, preempted = form(scheduler.schedule(), computed, number, log)
         computed.update(dict.fromkeys(preempted, 0))
-        step = Step(number, tokens, preempted, dict(known), dict(computed), lost, dict(longest))
+        step = Step(number, tokens, preempted, dict(known), dict(computed), dict(longest))
         log.steps.append(step)
         refuse_the_impossible(log, step)
         now += step_us(sum(tokens.values())) if step_us else 1
@@ -161,8 +161,8 @@ def run(scheduler, requests, *, given, step_us=None, cancelled=None):
     return log
 
 
-def form(plan, served, number, log):
-    """A plan as plain ints: a tuple of a dict and a list, of requests that are being served."""
+def form(plan, computed, number, log):
+    """A plan as plain ints, as far as an engine can make sense of it; what is odd is noted."""
     fine = isinstance(plan, tuple) and len(plan) == 2
     if not (fine and isinstance(plan[0], dict) and isinstance(plan[1], list)):
         log.refuse(number, f"schedule returned {type(plan).__name__}, which is no (dict, list)")
@@ -170,19 +170,24 @@ def form(plan, served, number, log):
     for id in [*tokens, *preempted]:
         if not whole(id):
             log.refuse(number, f"the plan names {id!r}, which is no request_id")
-        if id not in served:
+        if id not in computed:
             log.refuse(number, f"the plan names request {id}, which is not being served")
     for id, n in tokens.items():
-        if not whole(n) or n < 1:
-            saw = f"request {id} is given {n!r} tokens, which is no whole number from 1 on"
-            log.refuse(number, saw)
-    return {int(id): int(n) for id, n in tokens.items()}, [int(id) for id in preempted]
-
-
-def check_plans(saw, want, *, what, given):
-    """Plans as they have to be, shown whole where they are not."""
-    told = f"{what} came back as {saw!r:.300}, which is not right"
-    check.that(saw == want, saw=told, given=given, value=saw)
+        if not whole(n) or n < 0:
+            log.refuse(number, f"request {id} is given {n!r} tokens, which is no number of tokens")
+        if n == 0:
+            log.odd.append((number, f"request {id} is in the plan with 0 tokens"))
+    for id in set(preempted):
+        if not computed[id]:
+            log.odd.append((number, f"request {id} is preempted and holds no slot"))
+        if preempted.count(id) > 1:
+            log.odd.append((number, f"request {id} is preempted twice in a step"))
+        if tokens.get(id):
+            log.odd.append((number, f"request {id} is preempted and given tokens"))
+    return (
+        {int(id): int(n) for id, n in tokens.items() if n},
+        [int(id) for id in dict.fromkeys(preempted)],
+    )
 
 
 def whole(number):
@@ -192,20 +197,25 @@ def whole(number):
 def refuse_the_impossible(log, step):
     if not step.tokens:
         log.refuse(step, f"nothing is planned, and requests {sorted(step.known)} are unfinished")
-    for id in step.preempted:
-        if step.preempted.count(id) > 1:
-            log.refuse(step, f"request {id} is preempted twice")
-        if not step.lost[id]:
-            log.refuse(step, f"request {id} is preempted and holds no slot")
-        if id in step.tokens:
-            log.refuse(step, f"request {id} is preempted and given tokens in the same step")
     for id, n in step.tokens.items():
         if n > step.left(id):
             saw = f"request {id} is given {n} tokens and has {step.left(id)} left to compute"
             log.refuse(step, saw)
 
 
+def check_plans(saw, want, *, what, given):
+    """Plans as they have to be, shown whole where they are not."""
+    told = f"{what} came back as {saw!r:.300}, which is not right"
+    check.that(saw == want, saw=told, given=given, value=saw)
+
+
 # -- what rules of several stages ask ------------------------------------------------------------
+
+
+def in_order(log):
+    """No plan holds what an engine has to get over."""
+    for number, saw in log.odd:
+        log.refuse(number, saw)
 
 
 def within_seats(log, max_num_seqs):

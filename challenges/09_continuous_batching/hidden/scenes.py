@@ -63,12 +63,33 @@ def serve(solution, requests, *, cancelled=None, told="", **limits):
     return engine.run(made, requests, given=given, cancelled=cancelled)
 
 
+def take_turns(solution, requests, wide, narrow):
+    """Two schedulers that are asked in turns plan what each plans alone."""
+    words = ", ".join(f"{r.id} with {r.prompt_len} tokens" for r in requests)
+
+    def plans(*bounds):
+        schedulers = [scheduler(solution, **limits)[0] for limits in bounds]
+        for request in requests:
+            for each in schedulers:
+                each.add_request(request.id, request.prompt_len, 9)
+        return list(zip(*([each.schedule() for each in schedulers] for _ in range(4)), strict=True))
+
+    alone = [*plans(wide), *plans(narrow)]
+    for pair in ((0, 1), (1, 0), (0, 0)):
+        bounds = [(wide, narrow)[which] for which in pair]
+        how = f"schedulers with {bounds[0]} and {bounds[1]}, requests {words}, 4 plans of each"
+        for place, (saw, which) in enumerate(zip(plans(*bounds), pair, strict=True)):
+            what = f"the plans of the {('first', 'second')[place]}"
+            engine.check_plans(saw, alone[which], what=what, given=how)
+
+
 def serve_recorded(solution, **limits):
     """The log of the recorded trace, within the limits."""
     made, text = scheduler(solution, **limits)
     given = f"{text}, make_trace({trace.SEED}, {len(trace.requests())})"
     duration = lambda tokens: 20_000 + 100 * tokens  # noqa: E731
     log = engine.run(made, trace.requests(), given=given, step_us=duration)
+    engine.in_order(log)
     engine.within_seats(log, limits["max_num_seqs"])
     engine.within_budget(log, limits.get("max_num_batched_tokens", float("inf")))
     engine.within_slots(log, limits.get("kv_slots", float("inf")))
