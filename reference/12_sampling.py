@@ -152,7 +152,7 @@ def beam_search(
         logits = step(tokens, np.concatenate(parents))
 
 
-@dataclass
+@dataclass(eq=False)
 class _Search:
     """The beams of one prompt that run, best first, and the finished ones, kept apart."""
 

@@ -129,6 +129,8 @@ def test_temperature_0_leaves_the_greedy_id_alone(solution, B, V, dtype, masked,
     saw = solution.apply_temperature(logits, 0)
 
     words += ", (logits / 4).round(), temperature 0"
+    check.array(saw, shape=(B, V), dtype=dtype, what="logits", given=words, finite=False)
+    check.equal(saw > -np.inf, want > -np.inf, what="which ids are left", given=words)
     check.equal(saw, want, what="logits", given=words, moved=True)
 
 

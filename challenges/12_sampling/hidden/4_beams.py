@@ -91,8 +91,9 @@ def compare(saw, want, num_beams, words):
     """The same tokens in the same order, with the same scores."""
     saw = hypotheses(saw, len(want), num_beams, words)
     right = hypotheses(want, len(want), num_beams, words)
-    tokens, others = ([[t for t, _ in beams] for beams in part] for part in (saw, right))
-    check.equal(tokens, others, what="tokens", given=words)
+    for prompt, pair in enumerate(zip(saw, right, strict=True)):
+        tokens, others = (" | ".join(" ".join(map(str, t)) for t, _ in beams) for beams in pair)
+        check.equal(tokens, others, what=f"tokens of prompt {prompt}", given=words)
     scores, others = (np.array([s for b in part for _, s in b]) for part in (saw, right))
     check.close(scores, others, what="scores", given=words, n=N)
 
@@ -270,24 +271,58 @@ def test_float32_logits_are_summed_in_float64(solution, new, seed):
     num_beams=st.sampled_from([3, 2, 4, 1]),
     new=st.sampled_from([8, 5, 12]),
     length_penalty=PENALTIES,
-    early_stopping=st.sampled_from([False, True, "never"]),
+    early_stopping=st.sampled_from([False, True]),
     bias=st.sampled_from([1.0, 0.0, 2.0]),
     seed=SEEDS,
 )
 def test_the_search_is_over_when_early_stopping_says_so(
     solution, reference, V, num_beams, new, length_penalty, early_stopping, bias, seed
 ):
-    extra = np.eye(V)[0] * bias
-    ours, theirs = Model(seed, V, 1, bias=extra), Model(seed, V, 1, bias=extra)
     settings = {"num_beams": num_beams, "max_new_tokens": new, "length_penalty": length_penalty}
     settings |= {"eos_id": 0, "early_stopping": early_stopping}
+    theirs, want = searched(reference, seed, V, bias, settings)
+
+    ours, saw = searched(solution, seed, V, bias, settings)
+
     words = f"{ours.words}, logit 0 + {bias}, {settings}"
-    want = reference.beam_search(theirs.step, theirs.logits, **settings)
-
-    saw = solution.beam_search(ours.step, ours.logits, **settings)
-
     compare(saw, want, num_beams, words)
     check.equal(len(ours.asked), len(theirs.asked), what="the number of steps", given=words)
+
+
+@rule("R26")
+@given(
+    max_examples=60,
+    V=st.sampled_from([5, 4, 7]),
+    num_beams=st.sampled_from([3, 2, 4]),
+    new=st.sampled_from([10, 8, 12]),
+    length_penalty=st.sampled_from([1.0, 0.5, 2.0, 0.0, -1.0]),
+    seed=SEEDS,
+)
+def test_never_goes_on_as_long_as_a_running_beam_may_win(
+    solution, reference, V, num_beams, new, length_penalty, seed
+):
+    settings = {"num_beams": num_beams, "max_new_tokens": new, "length_penalty": length_penalty}
+    settings["eos_id"] = 0
+    steps = [
+        len(searched(reference, seed, V, 1.0, settings | {"early_stopping": how})[0].asked)
+        for how in (True, False, "never")
+    ]
+    if length_penalty > 0 and len(set(steps)) < 3:  # else two of the three look alike
+        return
+    settings["early_stopping"] = "never"
+    _, want = searched(reference, seed, V, 1.0, settings)
+
+    ours, saw = searched(solution, seed, V, 1.0, settings)
+
+    words = f"{ours.words}, logit 0 + 1.0, {settings}"
+    compare(saw, want, num_beams, words)
+    check.equal(len(ours.asked), steps[2], what="the number of steps", given=words)
+
+
+def searched(module, seed, V, bias, settings):
+    """A search for one prompt, and the model that it asked; ``bias`` is on eos."""
+    model = Model(seed, V, 1, bias=np.eye(V)[0] * bias)
+    return model, module.beam_search(model.step, model.logits, **settings)
 
 
 @rule("R27")
