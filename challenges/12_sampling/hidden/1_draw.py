@@ -12,7 +12,7 @@ DTYPES = st.sampled_from(["float64", "float32"])
 ROWS = st.sampled_from([3, 1, 2, 5])
 VOCABULARY = st.sampled_from([7, 5, 3, 2, 1, 40])
 # Hoeffding: a share over n draws is off by more than this once in 2e9 times; see `shares`.
-DRAWS = 200_000
+DRAWS = 20_000
 FALSE_ALARM = 1e-9
 
 
@@ -174,7 +174,7 @@ def drawn(solution, seed, weights, n, words):
     return saw
 
 
-# 200,000 draws over 5 ids: a share is off by more than 0.0076 once in 1e9 times. What is caught is
+# 20,000 draws over 5 ids: a share is off by more than 0.024 once in 1e9 times. What is caught is
 # off by 0.1 and more: no weights, squared weights, the totals taken for 1.
 @rule("R5")
 @given(max_examples=6, total=st.sampled_from([1.0, 0.25, 40.0]), dtype=DTYPES, seed=SEEDS)
@@ -194,7 +194,7 @@ def test_ids_come_up_in_proportion_to_their_weights(solution, total, dtype, seed
 @given(max_examples=3, seed=SEEDS)
 def test_rows_of_other_weights_are_drawn_by_their_own(solution, seed):
     weights = np.array([[0.7, 0.2, 0.1], [0.1, 0.2, 0.7], [1.0, 3.0, 0.0]])
-    n = DRAWS // 4
+    n = DRAWS // 2
     words = f"{n} times the rows {weights.tolist()}"
 
     saw = solution.sample(np.random.default_rng(seed), np.tile(weights, (n, 1)))
@@ -224,19 +224,19 @@ def test_rows_of_other_weights_are_drawn_by_their_own(solution, seed):
     seed=SEEDS,
 )
 def test_an_id_of_weight_0_is_never_drawn(solution, weights, dtype, seed):
-    words = f"20000 rows of weights {weights}, {dtype}"
+    words = f"5000 rows of weights {weights}, {dtype}"
 
-    saw = drawn(solution, seed, np.array(weights, dtype), 20_000, words)
+    saw = drawn(solution, seed, np.array(weights, dtype), 5000, words)
 
     wrong = int((np.array(weights)[saw] == 0).sum())
     told = f"{wrong} ids of weight 0 were drawn"
-    check.that(wrong == 0, saw=told, given=words, value=np.bincount(saw).round(-3))
+    check.that(wrong == 0, saw=told, given=words, value=np.bincount(saw).round(-2))
 
 
 # The end of a long cumulative sum in float32 is off by some 1e-5. Here it is off on purpose: the
-# weights are those of a softmax whose last digits were lost.
+# weights are those of a softmax whose last digits were lost, and 60 draws or more would go wrong.
 @rule("R6")
-@given(max_examples=4, missing=st.sampled_from([1e-3, 1e-2]), seed=SEEDS)
+@given(max_examples=4, missing=st.sampled_from([1e-2, 3e-3]), seed=SEEDS)
 def test_weights_that_miss_1_by_little_give_no_id_of_weight_0(solution, missing, seed):
     weights = np.array([0.0, *[(1 - missing) / 6] * 6, 0.0], np.float32)
     words = f"{DRAWS} rows of six weights (1 - {missing}) / 6 between two of 0, float32"
@@ -249,7 +249,7 @@ def test_weights_that_miss_1_by_little_give_no_id_of_weight_0(solution, missing,
 
 
 # Two rows of a fair coin agree in half of the batches; agreement in all or in none is 0.5 off, and
-# 0.034 is chance once in 1e9 times over 10,000 batches.
+# 0.2 is chance once in 1e9 times over 300 batches, as 0.047 is over 5,000 pairs of rows.
 @rule("R7")
 @given(max_examples=3, B=st.sampled_from([4, 2]), seed=SEEDS)
 def test_rows_of_one_call_do_not_share_their_chance(solution, B, seed):
@@ -271,7 +271,7 @@ def test_rows_of_one_call_do_not_share_their_chance(solution, B, seed):
 @rule("R7")
 @given(max_examples=3, seed=SEEDS)
 def test_neighbouring_rows_of_a_large_batch_are_independent(solution, seed):
-    n = 10_000
+    n = 5000
     words = f"one call with {2 * n} rows of weights [0.5, 0.5]"
 
     saw = solution.sample(np.random.default_rng(seed), np.full((2 * n, 2), 0.5))

@@ -200,6 +200,25 @@ def test_greedy_rows_take_the_best_beside_rows_that_draw(solution, reference, B,
         check.equal(step[::2], want[::2], what="tokens of rows 0, 2, ...", given=words)
 
 
+@rule("R31")
+@given(
+    max_examples=20,
+    V=VOCABULARY,
+    filter=st.sampled_from([{"top_k": 1}, {"top_p": 1e-6}, {"min_p": 1.0}]),
+    dtype=DTYPES,
+    seed=SEEDS,
+)
+def test_where_one_id_is_left_it_is_drawn(solution, reference, V, filter, dtype, seed):
+    logits, prompts, outputs, words = make(seed, 6, V, dtype)
+    rows = [{name: ALL[name][b % 4] for name in PENALTIES} | filter for b in range(6)]
+    want = chain(reference, logits, rows, prompts, outputs).argmax(axis=1)
+
+    saw = tokens_of(solution, range(6), logits, rows, prompts, outputs)[0]
+
+    words += f", params {rows}, generators of seeds 0 to 5"
+    check.equal(saw, want, what="tokens", given=words)
+
+
 # 1,500 draws over four ids: a share is off by more than 0.087 once in 1e9 times. Without one of the
 # settings it would be off by 0.15 and more, or have ids that are removed.
 @rule("R31")
