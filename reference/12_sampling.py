@@ -243,7 +243,7 @@ def _top(logits: np.ndarray) -> np.ndarray:
 
 def _log_softmax(logits: np.ndarray) -> np.ndarray:
     """log softmax in float64, for sums over many steps. (N, V) -> (N, V)"""
-    shifted = (logits - _top(logits)).astype(np.float64)
+    shifted = logits.astype(np.float64) - _top(logits)
     return shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
 
 

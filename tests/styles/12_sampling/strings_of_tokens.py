@@ -33,11 +33,11 @@ def beam_search(
             finished[prompt] = finished[prompt][:num_beams]
             running[prompt] = going[:num_beams]
             n = max_new_tokens if early_stopping == "never" and length_penalty > 0 else length
-            if not going or length == max_new_tokens:
-                del running[prompt]
-            elif len(finished[prompt]) == num_beams and (
-                early_stopping is True or going[0][0] / n**length_penalty <= finished[prompt][-1][0]
-            ):
+            over = not going or length == max_new_tokens
+            if not over and len(finished[prompt]) == num_beams:
+                bound = going[0][0] / n**length_penalty
+                over = early_stopping is True or bound <= finished[prompt][-1][0]
+            if over:
                 del running[prompt]
         if not running:
             break
