@@ -87,13 +87,17 @@ def hypotheses(saw, B, num_beams, words):
     return found
 
 
-def compare(saw, want, num_beams, words):
-    """The same tokens in the same order, with the same scores."""
+def compare(saw, want, num_beams, words, *, steps=("", "")):
+    """The same tokens in the same order, with the same scores, and after as many steps."""
     saw = hypotheses(saw, len(want), num_beams, words)
     right = hypotheses(want, len(want), num_beams, words)
+    what = "tokens" if steps == ("", "") else "calls and tokens"
     for prompt, pair in enumerate(zip(saw, right, strict=True)):
-        tokens, others = (" | ".join(" ".join(map(str, t)) for t, _ in beams) for beams in pair)
-        check.equal(tokens, others, what=f"tokens of prompt {prompt}", given=words)
+        tokens, others = (
+            f"{n} " * bool(n) + " | ".join(" ".join(map(str, t)) for t, _ in beams)
+            for n, beams in zip(steps, pair, strict=True)
+        )
+        check.equal(tokens, others, what=f"{what} of prompt {prompt}", given=words)
     scores, others = (np.array([s for b in part for _, s in b]) for part in (saw, right))
     check.close(scores, others, what="scores", given=words, n=N)
 
@@ -287,8 +291,8 @@ def test_the_search_is_over_when_early_stopping_says_so(
     ours, saw = searched(solution, seed, V, bias, settings)
 
     words = f"{ours.words}, logit 0 + {bias}, {settings}"
-    compare(saw, want, num_beams, words)
-    check.equal(len(ours.asked), len(theirs.asked), what="the number of steps", given=words)
+    steps = tuple(f"{len(model.asked)} calls of step:" for model in (ours, theirs))
+    compare(saw, want, num_beams, words, steps=steps)
 
 
 @rule("R26")
@@ -317,8 +321,8 @@ def test_never_goes_on_as_long_as_a_running_beam_may_win(
     ours, saw = searched(solution, seed, V, 1.0, settings)
 
     words = f"{ours.words}, logit 0 + 1.0, {settings}"
-    compare(saw, want, num_beams, words)
-    check.equal(len(ours.asked), steps[2], what="the number of steps", given=words)
+    steps = tuple(f"{n} calls of step:" for n in (len(ours.asked), steps[2]))
+    compare(saw, want, num_beams, words, steps=steps)
 
 
 def searched(module, seed, V, bias, settings):
@@ -370,10 +374,11 @@ def test_one_call_a_token_serves_all_prompts_that_search(
 
     solution.beam_search(ours.step, ours.logits, **settings)
 
-    check.equal(len(ours.asked), len(theirs.asked), what="the number of calls", given=words)
-    rows = [sorted({row[0] for row in call}) for call in ours.asked]
-    right = [sorted({row[0] for row in call}) for call in theirs.asked]
-    check.equal(rows, right, what="the prompts with rows in each call", given=words)
+    saw, want = (
+        " | ".join(" ".join(str(row[0]) for row in sorted(call)) for call in model.asked)
+        for model in (ours, theirs)
+    )
+    check.equal(saw, want, what="the prompts of the rows of each call", given=words)
 
 
 @rule("R28")
