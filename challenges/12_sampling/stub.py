@@ -187,7 +187,7 @@ def apply_min_p(logits: np.ndarray, min_p: Any, *, min_tokens_to_keep: int = 1) 
     ValueError
         Naming ``min_p`` if one is out of range; naming ``min_tokens_to_keep`` if it is below 1.
 
-    >>> np.exp(apply_min_p(np.log([[0.15, 0.5, 0.25, 0.1]]), 0.3)).round(2)
+    >>> np.exp(apply_min_p(np.log([[0.15, 0.5, 0.25, 0.1]]), 0.25)).round(2)
     array([[0.15, 0.5 , 0.25, 0.  ]])
     """
     # TODO stage 2.

@@ -1,5 +1,7 @@
 """The naive ways: sort whole rows, count in one-hot vectors, beams one by one, row after row."""
 
+from types import SimpleNamespace as SamplingParams  # noqa: F401
+
 import numpy as np
 
 
