@@ -48,6 +48,7 @@ OUTER = (
     "BUILD_NUMBER",
     "GITHUB_STEP_SUMMARY",
 )
+collect_ignore = ["attack_target", "attacks"]  # the graders and solutions of test_attacks.py
 ID = "01_sums"
 STUB = '''
 """Sums."""

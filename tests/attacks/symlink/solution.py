@@ -1,0 +1,3 @@
+"""Is a link to the reference."""
+
+# Never read: a link stands here.

@@ -1,0 +1,3 @@
+"""Is a package whose directory is a link."""
+
+# Never read: a link stands here.
