@@ -26,6 +26,7 @@ MANY = settings(
 )
 WORDS = {breach.PROTOCOL, breach.CRASHED, breach.TIME, breach.FORBIDDEN}
 PATIENCE_S = 20.0
+REGION: Any = bytearray(REGION_BYTES)
 
 
 @dataclass
@@ -65,7 +66,7 @@ class Conversation:
         self.ours, self.theirs = socket.socketpair()
         self.process = Nobody()
         self.grader = Grader(0, process=self.process, deadline=time.monotonic() + PATIENCE_S)
-        self.grader.wires[threading.get_ident()] = Wire(self.ours, None, bytearray(REGION_BYTES))
+        self.grader.wires[threading.get_ident()] = Wire(self.ours, None, REGION)
         self.array, self.list, self.adder = np.arange(3.0), [1, 2], Adder()
         self.answers = answers
         self.heard: list[bytes] = []
@@ -252,27 +253,21 @@ LEAVES = st.one_of(
     st.builds(nodes.Raises, NUMBERS, NAMES, NAMES),
     st.builds(nodes.Back, NUMBERS),
 )
-NODES = st.recursive(
-    LEAVES,
-    lambda inner: st.one_of(
-        st.builds(
-            nodes.Sequence,
-            st.sampled_from(["list", "tuple", "set", "frozenset"]),
-            st.lists(inner, max_size=4),
-        ),
-        st.builds(nodes.Mapping, st.lists(st.tuples(inner, inner), max_size=3)),
+
+
+def holding(inner: st.SearchStrategy[nodes.Node]) -> st.SearchStrategy[nodes.Node]:
+    """Nodes that hold others."""
+    some = st.lists(inner, max_size=3)
+    return st.one_of(
+        st.builds(nodes.Sequence, st.sampled_from(["list", "tuple", "set", "frozenset"]), some),
+        st.builds(nodes.Mapping, st.lists(st.tuples(inner, inner), max_size=2)),
         st.builds(nodes.Slice, inner, inner, inner),
-        st.builds(
-            nodes.Named,
-            NUMBERS,
-            NAMES,
-            st.lists(NAMES, max_size=3),
-            st.lists(inner, max_size=3),
-        ),
+        st.builds(nodes.Named, NUMBERS, NAMES, st.lists(NAMES, max_size=3), some),
         st.builds(nodes.Generator, NUMBERS, NAMES, inner),
-    ),
-    max_leaves=8,
-)
+    )
+
+
+NODES = LEAVES | holding(LEAVES | holding(LEAVES))
 CHANGES = st.just([]) | st.lists(st.builds(nodes.Change, NUMBERS, NUMBERS, NODES), max_size=2)
 EDITS = st.just([]) | st.lists(st.builds(nodes.Edit, NUMBERS, NODES), max_size=2)
 ERRORS = st.builds(
