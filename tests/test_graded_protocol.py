@@ -122,6 +122,8 @@ def _word(error: BaseException, conversation: Conversation) -> str:
         if error.word != breach.FORBIDDEN:  # a worker may say that of its own solution
             assert not conversation.process.alive
         return error.word
+    if error in conversation.grader._errors.values():
+        return "raised"  # an exception of the test's own, which came back
     raised_by = [frame.f_code.co_name for frame in _frames(error)][-1]
     assert raised_by == "_exchange", f"the grader's own mistake: {error!r} in {raised_by}"
     return "raised"
