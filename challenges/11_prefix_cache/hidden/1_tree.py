@@ -1,0 +1,244 @@
+"""Stage 1: what is cached is found, and slots have one owner."""
+
+import numpy as np
+
+from pytest_llmgrind import check, given, rule, st
+
+from .model import INSERT, KEYS, MATCH, Game, several
+
+
+def tokens_and_slots(key, slots):
+    return np.array(key, np.int64), np.array(slots, np.int64)
+
+
+@rule("R1")
+@given(max_examples=60, ops=several(INSERT, MATCH, MATCH))
+def test_a_match_is_the_longest_cached_prefix(solution, ops):
+    Game(solution, watch={"match"}).play(ops)
+
+
+@rule("R1")
+@given(key=KEYS)
+def test_nothing_is_found_where_nothing_fits(solution, key):
+    cache, none = solution.RadixCache(20), np.zeros(0, np.int64)
+    found, how = cache.match_prefix(key).slots, f"an empty cache, match {key}"
+    check.equal(found, none, what="match.slots", given=how)
+
+    cache.insert([9, *key], list(range(len(key) + 1)))
+
+    for probe in (key, []):
+        how = f"insert {[9, *key]}, match {probe}"
+        check.equal(cache.match_prefix(probe).slots, none, what="match.slots", given=how)
+
+
+@rule("R1")
+def test_a_prompt_of_a_thousand_pieces_is_found(solution):
+    T = 1_200
+    key, slots = np.arange(T) * 107 % 128_256, np.arange(T)[::-1].copy()
+    cache = solution.RadixCache(T)
+    cache.insert(key, slots)
+
+    for n in range(T - 1, 0, -1):
+        cache.match_prefix(key[:n])
+
+    how = f"a prompt of {T} tokens, matched at every length from {T - 1} down to 1, then whole"
+    check.equal(cache.match_prefix(key).slots, slots, what="match.slots", given=how)
+
+
+@rule("R1")
+@given(key=KEYS, other=KEYS)
+def test_tokens_and_slots_may_be_lists_or_any_integer_arrays(solution, key, other):
+    want = np.arange(len(key))[::-1] + 3
+    read_only = np.array(key)
+    read_only.flags.writeable = False
+    strided = np.repeat(np.array(key, np.int64), 2)[::2]
+    large = np.array(key) + 128_000
+    forms = {
+        "list": (key, want.tolist()),
+        "tuple": (tuple(key), tuple(want.tolist())),
+        "int32 array": (np.array(key, np.int32), want.astype(np.int32)),
+        "read-only array": (read_only, want),
+        "every second element of an array": (strided, np.repeat(want, 2)[::2]),
+        "array of ids from 128000": (large, want),
+    }
+    for form, (tokens, slots) in forms.items():
+        cache = solution.RadixCache(20)
+        cache.insert(np.array([*other, 7]), np.arange(10, 11 + len(other)))
+        known = cache.match_prefix(tokens).slots
+        cache.insert(tokens, [*known, *slots[len(known) :]])
+        how = f"insert {[*other, 7]}, then {key} as {form}"
+        right = np.append(known, want[len(known) :])
+        check.equal(cache.match_prefix(tokens).slots, right, what="match.slots", given=how)
+
+
+@rule("R2")
+@given(max_examples=60, ops=several(INSERT, INSERT, MATCH))
+def test_a_cached_token_keeps_its_slot(solution, ops):
+    game = Game(solution, watch=set()).play(ops)
+    for key in sorted(game.model.entries):
+        want = np.array([entry.slot for entry in game.model.path(key)], np.int64)
+        how = f"{game.given}, then match {list(key)}"
+        saw = game.cache.match_prefix(np.array(key, np.int64)).slots
+        check.equal(saw, want, what="match.slots", given=how)
+
+
+@rule("R3")
+@given(max_examples=60, ops=several(INSERT, INSERT, MATCH))
+def test_insert_returns_the_slots_that_it_did_not_need(solution, ops):
+    Game(solution, watch={"superfluous"}).play(ops)
+
+
+@rule("R3")
+@given(key=KEYS, more=KEYS)
+def test_slots_of_the_cache_itself_are_not_returned(solution, key, more):
+    cache, whole = solution.RadixCache(20), [*key, *more]
+    cache.insert(*tokens_and_slots(key, range(5, 5 + len(key))))
+    own = cache.match_prefix(key).slots
+
+    saw = cache.insert(whole, np.append(own, np.arange(12, 12 + len(more))))
+
+    how = f"insert {key}, match it, insert {whole} with the slots of the match and new ones"
+    none = np.zeros(0, np.int64)
+    check.equal(saw, none, what="the slots that insert returned", given=how)
+
+
+@rule("R4")
+@given(key=KEYS)
+def test_no_argument_is_changed_or_kept(solution, key):
+    cache = solution.RadixCache(20)
+    tokens, slots = tokens_and_slots(key, range(4, 4 + len(key)))
+    how = f"insert {key} with slots {slots.tolist()}"
+
+    with check.unchanged(given=how, tokens=tokens, slots=slots):
+        cache.insert(tokens, slots)
+        cache.insert(tokens, slots)
+        cache.match_prefix(tokens)
+
+    tokens[:], slots[:] = 9, 9
+    want = np.arange(4, 4 + len(key))
+    how += ", then overwrite both arrays"
+    check.equal(cache.match_prefix(key).slots, want, what="match.slots", given=how)
+
+
+@rule("R4")
+@given(key=KEYS)
+def test_what_was_returned_belongs_to_the_caller(solution, key):
+    cache, want = solution.RadixCache(20), np.arange(4, 4 + len(key))
+    cache.insert(*tokens_and_slots([*key, 7], range(4, 5 + len(key))))
+    first = cache.match_prefix(key).slots
+
+    second = np.array(first)  # whatever the solution lets its caller write to
+    if first.flags.writeable:
+        first[:] = 0
+    cache.insert(*tokens_and_slots([*key, 8], [*second.tolist(), 19]))
+
+    how = f"insert {[*key, 7]}, match {key}, overwrite match.slots"
+    check.equal(cache.match_prefix(key).slots, want, what="match.slots", given=how)
+
+
+WRONG = {
+    "one slot too few": lambda slots: slots[:-1],
+    "one slot too many": lambda slots: [*slots, 17],
+    "a slot equal to the capacity": lambda slots: [*slots[:-1], 20],
+    "a slot of -1": lambda slots: [*slots[:-1], -1],
+    "a slot given twice": lambda slots: [*slots[:-1], slots[0]],
+    "a new token in a slot of another token": lambda slots: [*slots[:-1], 19],
+    "cached tokens in each other's slots": lambda slots: [slots[1], slots[0], *slots[2:]],
+}
+
+
+@rule("R5")
+@given(tail=KEYS, kind=st.sampled_from(sorted(WRONG)))
+def test_slots_that_cannot_be_taken_are_refused(solution, tail, kind):
+    cache = solution.RadixCache(20)
+    cache.insert([5, 6], [18, 19])
+    cache.insert([3, 4, 3], [0, 1, 2])
+    key = [3, 4, *tail]
+    slots = [0, 1, *range(8, 8 + len(tail))]
+    how = f"insert [5, 6] in [18, 19] and [3, 4, 3] in [0, 1, 2], then {key} with {kind}"
+
+    wrong = WRONG[kind](slots)
+    check.raises(ValueError, cache.insert, key, wrong, what="insert", names="slots", given=how)
+
+    how += ", refused"
+    check.equal(cache.evictable_size, 5, what="evictable_size", given=how)
+    known = cache.match_prefix(key).slots
+    want = np.array([0, 1, 2][: 3 if tail[0] == 3 else 2])
+    check.equal(known, want, what="match.slots", given=how)
+    check.equal(cache.insert([8], [8]), np.zeros(0, np.int64), what="insert of 8", given=how)
+
+
+@rule("R6")
+@given(key=KEYS, other=KEYS)
+def test_caches_in_use_at_once_do_not_meet(solution, key, other):
+    one, two = solution.RadixCache(20), solution.RadixCache(30)
+    one.insert(key, list(range(len(key))))
+    two.insert(other, list(range(10, 10 + len(other))))
+    third = solution.RadixCache(20)
+
+    how = f"insert {key} in one, {other} in the next, and nothing in a third"
+    for cache, mine, at in ((one, key, 0), (two, other, 10), (third, [], 0)):
+        check.equal(cache.evictable_size, len(mine), what="evictable_size", given=how)
+        want = np.arange(at, at + len(mine))
+        check.equal(cache.match_prefix(mine).slots, want, what="match.slots", given=how)
+
+
+@rule("R7")
+def test_lookup_grows_with_the_prompt(scaling):
+    def inputs(rng, T):
+        return rng.integers(0, 128_256, T), rng.permutation(T)
+
+    def run(impl, key, slots):
+        cache = impl.RadixCache(len(key))
+        cache.insert(key, slots)
+        return cache.match_prefix(key).slots
+
+    def verify(found, key, slots):
+        check.equal(found, slots, what="match.slots", given=f"a prompt of {len(key)} tokens")
+
+    scaling(run, sizes=(512, 1024, 2048, 4096), inputs=inputs, verify=verify)
+
+
+@rule("R8")
+def test_lookup_does_not_grow_with_the_cache(scaling):
+    T = 6
+
+    def inputs(rng, n):
+        keys = rng.integers(0, 128_256, (n, T))
+        keys[: n // 2, :2] = keys[0, :2]  # half of them share two tokens
+        keys[:, 2] = rng.permutation(n)
+        return keys, rng.permutation(n * T).reshape(n, T)
+
+    def run(impl, keys, slots):
+        cache = impl.RadixCache(slots.size)
+        for key, row in zip(keys, slots, strict=True):
+            known = cache.match_prefix(key).slots
+            cache.insert(key, np.append(known, row[len(known) :]))
+        return cache.match_prefix(keys[-1]).slots
+
+    def verify(found, keys, slots):
+        what = f"match.slots of the last of {len(keys)} prompts"
+        check.equal(found, slots[-1], what=what)
+
+    scaling(run, sizes=(64, 128, 256), inputs=inputs, verify=verify)
+
+
+@rule("R9")
+def test_cached_tokens_take_few_bytes(peak):
+    n, T = 4, 512
+
+    def inputs(rng):
+        return rng.integers(0, 128_256, (n, T)), rng.permutation(n * T).reshape(n, T)
+
+    def run(impl, keys, slots):
+        cache = impl.RadixCache(n * T)
+        for key, row in zip(keys, slots, strict=True):
+            cache.insert(key, row)
+        return [cache.match_prefix(key).slots for key in keys]
+
+    def verify(found, keys, slots):
+        for number, (saw, row) in enumerate(zip(found, slots, strict=True)):
+            how = f"prompt {number} of {n} with {T} tokens each"
+            check.equal(saw, row, what="match.slots", given=how)
+
+    peak(run, inputs=inputs, verify=verify)

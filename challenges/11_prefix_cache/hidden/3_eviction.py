@@ -1,0 +1,309 @@
+"""Stage 3: what goes first, what stays, and that no slot is lost or had twice on the way."""
+
+import numpy as np
+
+from pytest_llmgrind import check, given, rule, st
+
+from .model import EVICT, INSERT, KEYS, LOCK, MATCH, UNLOCK, Game, several
+
+MANY = st.sampled_from([20, 6, 3, 1, 0, 12])
+
+
+@rule("R13")
+@given(key=KEYS, at=st.integers(0, 6), tail=KEYS, held=st.sampled_from([0, 0, 1, 3]), n=MANY)
+def test_evict_takes_as_many_as_it_is_asked_for(solution, key, at, tail, held, n):
+    cache, T, other = solution.RadixCache(20), len(key), [*key[:at], *tail]
+    cache.insert(key, list(range(T)))
+    known = cache.match_prefix(other).slots
+    cache.insert(other, [*known, *range(8 + len(known), 8 + len(other))])
+    cache.inc_lock_ref(cache.match_prefix(key[:held]))
+    free = cache.evictable_size
+
+    saw = cache.evict(n)
+
+    how = f"insert {key} and {other}, lock {key[:held]}, {free} tokens evictable, evict {n}"
+    what = "the slots that evict returned"
+    check.array(saw, shape=(min(n, free),), dtype=np.int64, what=what, given=how)
+    once = len(np.unique(saw)) == len(saw)
+    check.that(once, saw=f"{what} are {saw}, one of them twice", given=how, value=saw)
+    check.equal(cache.evictable_size, free - min(n, free), what="evictable_size", given=how)
+
+
+@rule("R14")
+@given(max_examples=80, ops=several(INSERT, INSERT, MATCH, EVICT, least=5, most=14))
+def test_the_least_recently_used_leaf_goes_first(solution, ops):
+    Game(solution, watch={"evicted"}).play(ops)
+
+
+@rule("R14")
+@given(
+    key=st.lists(st.integers(0, 2), min_size=2, max_size=6),
+    at=st.integers(1, 5),
+    how=st.sampled_from(["match", "insert"]),
+)
+def test_what_a_partial_match_leaves_out_stays_as_old_as_it_was(solution, key, at, how):
+    at = min(at, len(key) - 1)
+    cache = solution.RadixCache(20)
+    cache.insert(key, list(range(len(key))))
+    cache.insert([7, 7], [18, 19])
+    if how == "match":
+        cache.match_prefix(key[:at])
+    else:
+        cache.insert(key[:at], list(range(at)))
+
+    saw = cache.evict(len(key) - at)
+
+    words = f"insert {key} in slots from 0, [7, 7] in 18 and 19, {how} {key[:at]}"
+    words += f", evict {len(key) - at}"
+    what = "the slots that evict returned, in ascending order,"
+    check.equal(np.sort(saw), np.arange(at, len(key)), what=what, given=words)
+
+
+@rule("R14")
+@given(key=KEYS, a=KEYS, b=KEYS)
+def test_a_parent_becomes_a_leaf_when_its_children_go(solution, key, a, b):
+    cache, a, b = solution.RadixCache(40), [5, *a], [6, *b]
+    one, two = [*key, *a], [*key, *b]
+    slots = list(range(len(key)))
+    cache.insert(one, [*slots, *range(10, 10 + len(a))])
+    cache.insert(two, [*slots, *range(20, 20 + len(b))])
+
+    saw = cache.evict(len(a) + len(b) + 1)
+
+    how = f"insert {one} and {two}, evict {len(a) + len(b) + 1}"
+    what = "the slots that evict returned, in ascending order,"
+    branches = [*range(10, 10 + len(a)), *range(20, 20 + len(b))]
+    check.equal(np.sort(saw), np.array([slots[-1], *branches]), what=what, given=how)
+
+
+@rule("R14")
+@given(key=KEYS, other=KEYS)
+def test_locks_and_sizes_touch_nothing(solution, key, other):
+    key, other = [5, *key], [6, *other]
+    cache = solution.RadixCache(20)
+    cache.insert(key, list(range(len(key))))
+    match = cache.match_prefix(key)
+    cache.insert(other, list(range(10, 10 + len(other))))
+    cache.inc_lock_ref(match)
+    cache.dec_lock_ref(match)
+
+    saw = cache.evict(len(key))
+
+    how = f"insert and match {key}, insert {other}, lock and unlock the match, evict {len(key)}"
+    what = "the slots that evict returned, in ascending order,"
+    check.equal(np.sort(saw), np.arange(len(key)), what=what, given=how)
+
+
+@rule("R15")
+@given(
+    max_examples=60,
+    first=several(INSERT, INSERT, MATCH, least=3, most=8),
+    then=several(LOCK, LOCK, UNLOCK, INSERT, EVICT, least=3, most=10),
+)
+def test_a_locked_token_stays(solution, first, then):
+    Game(solution, watch={"evicted"}).play(first).play(then)
+
+
+@rule("R15")
+@given(key=KEYS, other=KEYS, at=st.integers(0, 5))
+def test_a_locked_match_is_found_after_any_eviction(solution, key, other, at):
+    at = min(at, len(key))
+    other = [*key[:at], *other]
+    cache = solution.RadixCache(20)
+    cache.insert(key, list(range(len(key))))
+    match = cache.match_prefix(key)
+    cache.inc_lock_ref(match)
+    known = cache.match_prefix(other).slots
+    cache.insert(other, [*known, *range(8 + len(known), 8 + len(other))])
+
+    cache.evict(20)
+
+    how = f"insert {key}, lock a match of it, insert {other}, evict 20"
+    want = np.arange(len(key))
+    check.equal(cache.match_prefix(key).slots, want, what="match.slots", given=how)
+
+
+@rule("R16")
+@given(key=KEYS, other=KEYS, n=st.integers(1, 12))
+def test_what_was_evicted_is_found_no_more_and_its_slots_are_free(solution, key, other, n):
+    cache, T = solution.RadixCache(20), len(key)
+    cache.insert(key, list(range(T)))
+    cache.evict(n)
+    left = max(0, T - n)
+    how = f"insert {key}, evict {n}"
+    found = cache.match_prefix(key).slots
+    check.equal(found, np.arange(left), what="match.slots", given=how)
+
+    other = [7, *other][: max(1, T - left)]
+    slots = list(range(left, T))[: len(other)]
+    other = other[: len(slots)]
+    cache.insert(other, slots)
+
+    how += f", insert {other} in {slots}"
+    saw = cache.match_prefix(other).slots
+    check.equal(saw, np.array(slots, np.int64), what="match.slots", given=how)
+    check.equal(cache.evictable_size, left + len(other), what="evictable_size", given=how)
+
+
+@rule("R17")
+@given(key=KEYS, more=st.lists(st.integers(0, 2), max_size=4), n=st.integers(1, 6))
+def test_a_match_that_lost_a_token_cannot_be_locked(solution, key, more, n):
+    whole, n = [*key, *more], min(n, len(key))
+    cache = solution.RadixCache(20)
+    cache.insert(whole, list(range(len(whole))))
+    shorter, match = cache.match_prefix(key[:-n]), cache.match_prefix(key)
+    cache.evict(len(more) + n)
+    how = f"insert {whole}, match {key}, evict {len(more) + n}"
+
+    lock = cache.inc_lock_ref
+    check.raises(ValueError, lock, match, what="lock of the match", names="match", given=how)
+
+    check.equal(cache.protected_size, 0, what="protected_size", given=f"{how}, lock, refused")
+    lock(shorter)  # all its tokens are there
+    how += f", lock a match of {key[:-n]} from before"
+    check.equal(cache.protected_size, len(key) - n, what="protected_size", given=how)
+
+
+@rule("R17")
+@given(key=KEYS, n=st.integers(1, 6))
+def test_nor_when_the_token_was_inserted_again(solution, key, n):
+    n = min(n, len(key))
+    cache = solution.RadixCache(20)
+    cache.insert(key, list(range(len(key))))
+    match = cache.match_prefix(key)
+    cache.evict(n)
+    cache.insert(key, [*range(len(key) - n), *range(10, 10 + n)])
+    again = cache.match_prefix(key)
+    how = f"insert {key}, match it, evict {n}, insert it again in other slots"
+
+    lock = cache.inc_lock_ref
+    what = "lock of the old match"
+    check.raises(ValueError, lock, match, what=what, names="match", given=how)
+    lock(again)
+    how += ", lock a new match"
+    check.equal(cache.protected_size, len(key), what="protected_size", given=how)
+
+
+class Pool:
+    """The slots as a device sees them: each holds what was computed for one prefix.
+
+    Nothing is foretold here: what the cache answers is carried out, and has to make sense.
+    """
+
+    def __init__(self, solution, capacity=20):
+        self.cache, self.capacity = solution.RadixCache(capacity), capacity
+        self.free, self.holds, self.matches, self.done = set(range(capacity)), {}, [], []
+
+    def play(self, ops):
+        for op in ops:
+            getattr(self, op[0])(*op[1:])
+
+    def that(self, condition, saw, value=None):
+        how = f"RadixCache({self.capacity}): " + ", ".join(self.done)
+        check.that(condition, saw=saw, given=how, value=(saw, value))
+
+    def look_up(self, key):
+        match = self.cache.match_prefix(np.array(key, np.int64))
+        slots = [int(slot) for slot in match.slots]
+        for n, slot in enumerate(slots):
+            self.that(slot not in self.free, f"the match has slot {slot}, which is free", slots)
+            right = self.holds.get(slot) == tuple(key[: n + 1])
+            self.that(right, f"slot {slot} does not hold what {key[: n + 1]} needs", slots)
+        return match, slots
+
+    def match(self, key):
+        self.done.append(f"m{len(self.matches)} = match {key}")
+        match, slots = self.look_up(key)
+        name = f"m{len(self.matches)}"
+        entry = {"name": name, "match": match, "slots": slots, "locks": 0, "whole": True}
+        self.matches.append(entry)
+
+    def insert(self, key, own=0):
+        self.done.append(f"match and insert {key}")
+        _, known = self.look_up(key)
+        known = known[:own]
+        new = sorted(self.free)[: len(key) - len(known)]
+        if len(known) + len(new) < len(key):
+            self.done[-1] += ": no room"
+            return
+        self.free -= set(new)
+        for slot, n in zip(new, range(len(known), len(key)), strict=True):
+            self.holds[slot] = tuple(key[: n + 1])
+        slots = np.array([*known, *new], np.int64)
+        self.done[-1] += f" with slots {slots.tolist()}"
+        back = self.cache.insert(np.array(key, np.int64), slots)
+        for slot in map(int, back):
+            mine = slot in new and slot not in self.free
+            self.that(mine, f"insert gave back slot {slot}, which was not the caller's", back)
+            self.free.add(slot)
+
+    def lock(self, index):
+        whole = [entry for entry in self.matches if entry["whole"]]
+        if whole:
+            entry = whole[index % len(whole)]
+            self.done.append(f"lock {entry['name']}")
+            self.cache.inc_lock_ref(entry["match"])
+            entry["locks"] += 1
+
+    def unlock(self, index):
+        locked = [entry for entry in self.matches if entry["locks"]]
+        if locked:
+            entry = locked[index % len(locked)]
+            self.done.append(f"unlock {entry['name']}")
+            self.cache.dec_lock_ref(entry["match"])
+            entry["locks"] -= 1
+
+    def evict(self, num_tokens):
+        self.done.append(f"evict {num_tokens}")
+        gone = self.cache.evict(num_tokens)
+        for slot in map(int, gone):
+            self.that(slot not in self.free, f"evict gave slot {slot}, which is free", gone)
+            self.free.add(slot)
+            for entry in self.matches:
+                if slot in entry["slots"]:
+                    saw = f"evict gave slot {slot}, which {entry['name']} holds"
+                    self.that(not entry["locks"], saw, gone)
+                    entry["whole"] = False
+
+    def end(self):
+        for entry in self.matches:
+            for _ in range(entry["locks"]):
+                self.done.append(f"unlock {entry['name']}")
+                self.cache.dec_lock_ref(entry["match"])
+                entry["locks"] -= 1
+        self.evict(self.capacity)
+        lost = sorted(set(range(self.capacity)) - self.free)
+        self.that(not lost, f"the slots {lost} never came back", lost)
+
+
+@rule("R18")
+@given(max_examples=80, ops=several(INSERT, INSERT, MATCH, LOCK, UNLOCK, EVICT, least=4, most=16))
+def test_every_slot_is_in_one_place(solution, ops):
+    pool = Pool(solution)
+    pool.play(ops)
+    pool.end()
+
+
+@rule("R19")
+def test_evicted_tokens_take_no_memory(peak):
+    n, T, kept = 30, 508, 8
+
+    def inputs(rng):
+        return (rng.integers(0, 128_256, (n, T)),)
+
+    def run(impl, keys):
+        cache, free = impl.RadixCache(n * kept + T), list(range(n * kept + T))
+        for key in keys:
+            slots, free = free[:T], free[T:]
+            cache.insert(key, np.array(slots))
+            cache.inc_lock_ref(cache.match_prefix(key[:kept]))
+            free += cache.evict(T - kept).tolist()
+        return len(free), cache.match_prefix(keys[0]).slots
+
+    def verify(result, keys):
+        free, found = result
+        how = f"{n} times: insert {T} tokens, lock the first {kept}, evict {T - kept}"
+        check.equal(free, T, what="slots free at the end", given=how)
+        check.equal(found, np.arange(kept), what="match.slots of the first", given=how)
+
+    peak(run, inputs=inputs, verify=verify)

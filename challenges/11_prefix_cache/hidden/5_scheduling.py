@@ -1,0 +1,211 @@
+"""Stage 5: the order of admission, what it saves, and whom it may not forget."""
+
+import numpy as np
+
+from pytest_llmgrind import check, given, rule, st
+
+from .model import FINISH, PROMPTS, STEP, SUBMIT, Serving, several
+
+OPS = several(SUBMIT, SUBMIT, STEP, STEP, FINISH, least=8, most=24)
+SOME = st.lists(PROMPTS, min_size=1, max_size=3)
+TIGHT = st.integers(9, 16)
+POLICIES = st.sampled_from(["lpm", "fcfs"])
+FAR = 99  # more steps than any of these tests has
+
+
+def beside(solution, reference, ops, **options):
+    """The solution's engine and the reference's, through the same operations, step by step."""
+    saw, want = Serving(solution, **options), Serving(reference, **options)
+    for op in ops:
+        want.play([op])
+        if op[0] != "step":
+            saw.play([op])
+            continue
+        ids = want.running[len(saw.running) :]
+        yield saw, saw.step(), ids, {id: want.starts[id] for id in ids}
+
+
+def fill(prompts):
+    """Operations that serve these prompts one after another."""
+    return [op for p in prompts for op in (("submit", p, 1), ("step",), ("finish", 0, 1))]
+
+
+@rule("R27")
+@given(prompts=SOME, queue=st.lists(PROMPTS, min_size=2, max_size=5))
+def test_the_longest_cached_prefix_goes_first(solution, prompts, queue):
+    serving = Serving(solution, capacity=99, max_running=1, policy="lpm", max_skips=FAR)
+    serving.play(fill(prompts)).play([("submit", prompt, 1) for prompt in queue])
+    first = len(prompts)
+    prefixes = {tuple(p[: n + 1]) for p in prompts for n in range(len(p))}
+    known = [sum(tuple(q[: n + 1]) in prefixes for n in range(len(q) - 1)) for q in queue]
+    want = min(range(len(queue)), key=lambda i: (-known[i], i))
+
+    saw = serving.step()
+
+    check.equal(saw, [first + want], what="ids of the last step", given=serving.given)
+
+
+@rule("R27")
+@given(max_examples=60, ops=OPS, capacity=TIGHT)
+def test_of_equally_long_prefixes_the_first_submitted_goes(solution, reference, ops, capacity):
+    options = {"capacity": capacity, "max_running": 1, "policy": "lpm", "max_skips": FAR}
+    for saw, ids, want, _ in beside(solution, reference, ops, **options):
+        check.equal(ids, want, what="ids", given=saw.given)
+
+
+@rule("R28")
+@given(hot=PROMPTS, cold=PROMPTS, policy=POLICIES)
+def test_a_request_that_waits_makes_nothing_younger(solution, hot, cold, policy):
+    old, new, running = [4, *cold], [5, *hot], [6, 6]
+    capacity = len(old) + len(new) + 4
+    serving = Serving(solution, capacity=capacity, max_running=1, policy=policy)
+    serving.play(fill([old, new])).play([("submit", running, 3), ("step",)])
+    serving.play([("submit", [*old, 1], 1), ("step",), ("step",)])  # waits, one runs already
+    engine, words = serving.engine, f"{serving.given}, then cache.evict({len(old)})"
+
+    saw = engine.cache.evict(len(old))
+
+    found = len(engine.cache.match_prefix(new).slots)
+    what = f"tokens still cached of {new}"
+    check.equal(found, len(new), what=what, given=words)
+    check.array(saw, shape=(len(old),), dtype=np.int64, what="the evicted slots", given=words)
+
+
+@rule("R28")
+@given(max_examples=60, ops=OPS, capacity=TIGHT, policy=POLICIES)
+def test_what_was_admitted_last_is_the_youngest(solution, reference, ops, capacity, policy):
+    options = {"capacity": capacity, "max_running": 2, "policy": policy, "max_skips": FAR}
+    for saw, _, _, starts in beside(solution, reference, ops, **options):
+        for id, start in starts.items():
+            what = f"the first position that is computed of request {id}"
+            check.equal(saw.starts.get(id), start, what=what, given=saw.given)
+
+
+@rule("R29")
+@given(shared=PROMPTS, tails=st.lists(PROMPTS, min_size=2, max_size=4))
+def test_who_shares_with_one_that_is_admitted_waits_a_step(solution, shared, tails):
+    serving = Serving(solution, capacity=99, max_running=9, policy="lpm")
+    shared, tails = [5, *shared], [[10 + n, *tail] for n, tail in enumerate(tails)]
+    serving.play([("submit", [*shared, *tail], 1) for tail in tails])
+    steps = [serving.step(), serving.step()]
+
+    want = [[0], list(range(1, len(tails)))]
+    check.equal(steps, want, what="ids of the two steps", given=serving.given)
+    starts = [serving.starts.get(id) for id in range(len(tails))]
+    right = [0] + [len(shared)] * (len(tails) - 1)
+    check.equal(starts, right, what="first positions that are computed", given=serving.given)
+
+
+@rule("R29")
+@given(max_examples=60, ops=OPS, max_running=st.integers(2, 4))
+def test_only_who_gains_by_it_waits(solution, reference, ops, max_running):
+    options = {"capacity": 24, "max_running": max_running, "policy": "lpm", "max_skips": FAR}
+    for saw, ids, want, _ in beside(solution, reference, ops, **options):
+        check.equal(ids, want, what="ids", given=saw.given)
+
+
+@rule("R30")
+@given(hot=PROMPTS, cold=PROMPTS, max_skips=st.integers(0, 4))
+def test_nobody_is_passed_over_more_often_than_max_skips(solution, hot, cold, max_skips):
+    hot, cold = [5, *hot], [6, *cold]
+    serving = Serving(solution, capacity=60, max_running=1, policy="lpm", max_skips=max_skips)
+    serving.play(fill([hot])).play([("submit", cold, 1)])
+    ids = []
+    for number in range(max_skips + 2):
+        serving.play([("submit", [*hot, 10 + number], 1)])
+        ids += serving.step()
+        serving.play([("finish", 0, 1)])
+
+    want = [*range(2, 2 + max_skips), 1, 2 + max_skips]
+    check.equal(ids, want, what="ids in the order of admission", given=serving.given)
+
+
+@rule("R30")
+@given(max_examples=60, ops=OPS, max_running=st.integers(1, 3), max_skips=st.integers(0, 3))
+def test_those_passed_over_often_enough_go_in_turn(
+    solution, reference, ops, max_running, max_skips
+):
+    options = {"max_running": max_running, "policy": "lpm", "max_skips": max_skips}
+    for saw, ids, want, _ in beside(solution, reference, ops, **options):
+        check.equal(ids, want, what="ids", given=saw.given)
+
+
+@rule("R21")
+@given(ops=OPS, max_running=st.integers(1, 3), max_skips=st.integers(0, 3))
+def test_in_any_order_what_is_read_has_been_computed(solution, ops, max_running, max_skips):
+    options = {"max_running": max_running, "policy": "lpm", "max_skips": max_skips}
+    Serving(solution, **options).play(ops).check("batch", "read")
+
+
+@rule("R23")
+@given(ops=OPS, max_running=st.integers(1, 3), max_skips=st.integers(0, 3))
+def test_in_any_order_every_slot_is_free_cached_or_kept(solution, ops, max_running, max_skips):
+    options = {"max_running": max_running, "policy": "lpm", "max_skips": max_skips}
+    Serving(solution, **options).play(ops).check("lost")
+
+
+def serve(impl, prompts, **options):
+    """Submit all, then step and finish until none waits; the number of tokens computed.
+
+    Every slot keeps what was computed for it, so that a start which is too late is found out.
+    """
+    engine = impl.Engine(policy="lpm", **options)
+    for prompt in prompts:
+        engine.submit(prompt, 1)
+    computed, memory, left = 0, {}, len(prompts)
+    while left:
+        batch = []
+        admitted = engine.step(lambda requests, batch=batch: batch.extend(requests))
+        check.that(admitted, saw=f"step admitted nobody, {left} of {len(prompts)} prompts left")
+        for id, start, slots in batch:
+            prefix = [prompts[id][: n + 1].tobytes() for n in range(len(slots))]
+            read = [memory.get(int(slot)) for slot in slots[:start]]
+            saw = f"prefill of prompt {id} reads slots that were computed for something else"
+            check.that(read == prefix[:start], saw=saw)
+        for id, start, slots in batch:
+            computed += len(slots) - start
+            for n in range(start, len(slots)):
+                memory[int(slots[n])] = prompts[id][: n + 1].tobytes()
+        for id in admitted:
+            engine.finish(id, [0])
+        left -= len(admitted)
+    return computed
+
+
+@rule("R31")
+def test_order_saves_recomputation(count):
+    groups, members, shared, T = 6, 8, 60, 64
+
+    def inputs(rng):
+        heads = rng.integers(0, 128_256, (groups, shared))
+        tails = rng.integers(0, 128_256, (members * groups, T - shared))
+        return ([np.append(heads[n % groups], tail) for n, tail in enumerate(tails)],)
+
+    def run(impl, prompts):
+        return serve(impl, prompts, capacity=96, max_running=1, max_skips=FAR)
+
+    def verify(computed, prompts):
+        least = groups * shared + len(prompts) * (T - shared)
+        saw = f"{computed} tokens were computed, fewer than there are different ones"
+        check.that(computed >= least, saw=saw)
+
+    count(run, inputs=inputs, verify=verify)
+
+
+@rule("R32")
+def test_a_batch_computes_shared_tokens_once(count):
+    n, shared, T = 8, 60, 64
+
+    def inputs(rng):
+        head = rng.integers(0, 128_256, shared)
+        return ([np.append(head, rng.integers(0, 128_256, T - shared)) for _ in range(n)],)
+
+    def run(impl, prompts):
+        return serve(impl, prompts, capacity=n * T, max_running=n)
+
+    def verify(computed, prompts):
+        least = shared + len(prompts) * (T - shared)
+        saw = f"{computed} tokens were computed, fewer than there are different ones"
+        check.that(computed >= least, saw=saw)
+
+    count(run, inputs=inputs, verify=verify)
