@@ -4,13 +4,13 @@ import numpy as np
 
 from pytest_llmgrind import check, given, rule, st
 
-from .model import INSERT, KEYS, LOCK, MATCH, UNLOCK, Game, several
+from .model import INSERT, KEYS, LOCK, MATCH, UNLOCK, Game, refused, several, sizes, sizes_are
 
 
 @rule("R10")
 @given(first=several(INSERT, MATCH), then=several(LOCK, LOCK, UNLOCK))
 def test_every_cached_token_is_evictable_or_protected(solution, first, then):
-    Game(solution, watch={"sizes"}).play(first).play(then)
+    Game(solution, "sizes").play(first).play(then)
 
 
 @rule("R10")
@@ -38,28 +38,40 @@ def test_what_was_locked_twice_is_unlocked_twice(solution, key, times):
 @rule("R11")
 @given(max_examples=60, ops=several(INSERT, MATCH, LOCK, LOCK, UNLOCK, least=4, most=16))
 def test_a_lock_holds_the_same_tokens_whatever_comes_later(solution, ops):
-    Game(solution, watch={"sizes"}).play(ops)
+    Game(solution, "sizes").play(ops)
+
+
+@rule("R10")
+@given(key=KEYS)
+def test_a_lock_holds_the_first_token_and_the_last(solution, key):
+    cache, whole = solution.RadixCache(20), [*key, *[7] * (len(key) + 1)]
+    cache.insert(whole, list(range(len(whole))))
+    cache.match_prefix(key)
+
+    cache.inc_lock_ref(cache.match_prefix(whole))
+
+    sizes_are(cache, (0, len(whole)), f"insert {whole}, match {key}, match and lock {whole}")
 
 
 @rule("R11")
-@given(key=st.lists(st.integers(0, 2), min_size=2, max_size=6), at=st.integers(1, 5))
+@given(key=KEYS, at=st.integers(0, 7))
 def test_a_lock_is_released_from_both_halves_of_a_split(solution, key, at):
-    at = min(at, len(key) - 1)
-    other = [*key[:at], 7]
+    at, key = min(at, len(key) - 1), [5, *key]
+    other = [*key[: at + 1], 7]
     cache = solution.RadixCache(20)
     cache.insert(key, list(range(len(key))))
+    cache.match_prefix([5])
     match = cache.match_prefix(key)
     cache.inc_lock_ref(match)
-    cache.insert(other, [*match.slots[:at], 19])
-    how = f"insert {key}, match and lock it, insert {other}"
+    how = f"insert {key}, match [5], match and lock {key}"
+    sizes_are(cache, (0, len(key)), how)
 
-    saw = (cache.evictable_size, cache.protected_size)
-    check.equal(saw, (1, len(key)), what="(evictable_size, protected_size)", given=how)
+    cache.insert(other, [*match.slots[: at + 1], 19])
+    how += f", insert {other}"
+    sizes_are(cache, (1, len(key)), how)
 
     cache.dec_lock_ref(match)
-    how += ", unlock"
-    saw = (cache.evictable_size, cache.protected_size)
-    check.equal(saw, (len(key) + 1, 0), what="(evictable_size, protected_size)", given=how)
+    sizes_are(cache, (len(key) + 1, 0), f"{how}, unlock")
 
 
 @rule("R11")
@@ -67,32 +79,44 @@ def test_a_lock_is_released_from_both_halves_of_a_split(solution, key, at):
 def test_a_lock_on_a_prefix_leaves_the_rest_evictable(solution, key, more):
     cache, whole = solution.RadixCache(20), [*key, *more]
     cache.insert(whole, list(range(len(whole))))
+
     cache.inc_lock_ref(cache.match_prefix(key))
 
-    how = f"insert {whole}, match and lock {key}"
-    saw = (cache.evictable_size, cache.protected_size)
-    check.equal(saw, (len(more), len(key)), what="(evictable_size, protected_size)", given=how)
+    sizes_are(cache, (len(more), len(key)), f"insert {whole}, match and lock {key}")
+
+
+@rule("R11")
+@given(key=KEYS, more=KEYS)
+def test_what_is_inserted_behind_a_lock_is_not_locked(solution, key, more):
+    cache, whole = solution.RadixCache(20), [*key, *more]
+    cache.insert(key, list(range(len(key))))
+    match = cache.match_prefix(key)
+    cache.inc_lock_ref(match)
+
+    cache.insert(whole, [*range(len(key)), *range(10, 10 + len(more))])
+
+    sizes_are(cache, (len(more), len(key)), f"insert {key}, match and lock it, insert {whole}")
 
 
 @rule("R12")
 @given(key=KEYS, times=st.integers(0, 2))
 def test_a_match_without_a_lock_gives_none_back(solution, key, times):
-    cache = solution.RadixCache(20)
-    cache.insert([*key, 7], list(range(len(key) + 1)))
-    held, match = cache.match_prefix([*key, 7]), cache.match_prefix(key)
+    cache, whole = solution.RadixCache(20), [*key, 7]
+    cache.insert(whole, list(range(len(whole))))
+    held, match = cache.match_prefix(whole), cache.match_prefix(key)
     cache.inc_lock_ref(held)
     for _ in range(times):
         cache.inc_lock_ref(match)
         cache.dec_lock_ref(match)
-    how = f"insert {[*key, 7]}, lock a match of it, lock and unlock a match of {key} {times} times"
+    how = f"insert {whole}, lock a match of it, lock and unlock a match of {key} {times} times"
 
-    unlock = cache.dec_lock_ref
-    check.raises(ValueError, unlock, match, what="one unlock more", names="match", given=how)
+    words = {"what": f"one more unlock of {key}", "names": "match", "given": how}
+    refused(cache.dec_lock_ref, match, **words, look=lambda: sizes(cache))
 
-    size, how = cache.protected_size, f"{how}, unlock once more, refused"
-    check.equal(size, len(key) + 1, what="protected_size", given=how)
+    how += ", unlock it once more, refused"
+    sizes_are(cache, (0, len(whole)), how)
     cache.dec_lock_ref(held)
-    check.equal(cache.protected_size, 0, what="protected_size", given=f"{how}, unlock the first")
+    sizes_are(cache, (len(whole), 0), f"{how}, unlock the first match")
 
 
 @rule("R12")
@@ -103,8 +127,7 @@ def test_the_match_of_nothing_can_be_locked(solution):
     cache.insert([1, 2], np.array([3, 0]))
     how = "match [1, 2] in an empty cache, lock it, insert [1, 2]"
 
-    saw = (cache.evictable_size, cache.protected_size)
-    check.equal(saw, (2, 0), what="(evictable_size, protected_size)", given=how)
+    sizes_are(cache, (2, 0), how)
     cache.dec_lock_ref(match)
-    unlock = cache.dec_lock_ref
-    check.raises(ValueError, unlock, match, what="a second unlock", names="match", given=how)
+    words = {"what": "a second unlock", "names": "match", "given": how}
+    refused(cache.dec_lock_ref, match, **words, look=lambda: sizes(cache))

@@ -4,7 +4,7 @@ import numpy as np
 
 from pytest_llmgrind import check, given, rule, st
 
-from .model import EVICT, INSERT, KEYS, LOCK, MATCH, UNLOCK, Game, several
+from .model import EVICT, INSERT, KEYS, LOCK, MATCH, UNLOCK, Game, order, refused, several, sizes
 
 MANY = st.sampled_from([20, 6, 3, 1, 0, 12])
 
@@ -12,7 +12,7 @@ MANY = st.sampled_from([20, 6, 3, 1, 0, 12])
 @rule("R13")
 @given(key=KEYS, at=st.integers(0, 6), tail=KEYS, held=st.sampled_from([0, 0, 1, 3]), n=MANY)
 def test_evict_takes_as_many_as_it_is_asked_for(solution, key, at, tail, held, n):
-    cache, T, other = solution.RadixCache(20), len(key), [*key[:at], *tail]
+    cache, T, other = solution.RadixCache(40), len(key), [*key[:at], *tail]
     cache.insert(key, list(range(T)))
     known = cache.match_prefix(other).slots
     cache.insert(other, [*known, *range(8 + len(known), 8 + len(other))])
@@ -30,68 +30,91 @@ def test_evict_takes_as_many_as_it_is_asked_for(solution, key, at, tail, held, n
 
 
 @rule("R14")
-@given(max_examples=80, ops=several(INSERT, INSERT, MATCH, EVICT, least=5, most=14))
+@given(max_examples=60, ops=several(INSERT, INSERT, MATCH, EVICT, least=5, most=14))
 def test_the_least_recently_used_leaf_goes_first(solution, ops):
-    Game(solution, watch={"evicted"}).play(ops)
+    Game(solution, "evicted").play(ops)
+
+
+def goes(cache, want, given):
+    """The whole cache, token by token, in the order of these slots."""
+    saw = order(cache)
+    text = f"evicted one by one, the tokens in these slots went: {saw}, which is not right"
+    check.that(saw == want, saw=text, given=given, value=saw)
+
+
+def put(cache, *keys, at=0):
+    """Insert keys that share nothing; the words for it, and where they are."""
+    words, places = [], []
+    for key in keys:
+        slots = list(range(at, at + len(key)))
+        cache.insert(key, slots)
+        words.append(f"insert {key} in {slots}")
+        places.append(slots)
+        at += len(key)
+    return ", ".join(words), places
 
 
 @rule("R14")
-@given(
-    key=st.lists(st.integers(0, 2), min_size=2, max_size=6),
-    at=st.integers(1, 5),
-    how=st.sampled_from(["match", "insert"]),
-)
+@given(key=KEYS, which=st.integers(0, 2), how=st.sampled_from(["match", "insert"]))
+def test_what_is_used_again_goes_last(solution, key, which, how):
+    cache = solution.RadixCache(40)
+    keys = [[5, *key], [6, *key], [7, *key]]
+    words, places = put(cache, *keys)
+
+    if how == "match":
+        cache.match_prefix(keys[which])
+    else:
+        cache.insert(keys[which], places[which])
+
+    last = places.pop(which)
+    want = [slot for place in [*places, last] for slot in reversed(place)]
+    goes(cache, want, f"{words}, {how} {keys[which]}")
+
+
+@rule("R14")
+@given(key=KEYS, at=st.integers(1, 7), how=st.sampled_from(["match", "insert"]))
 def test_what_a_partial_match_leaves_out_stays_as_old_as_it_was(solution, key, at, how):
-    at = min(at, len(key) - 1)
-    cache = solution.RadixCache(20)
-    cache.insert(key, list(range(len(key))))
-    cache.insert([7, 7], [18, 19])
+    at, key = min(at, len(key)), [5, *key]
+    cache = solution.RadixCache(40)
+    words, (old, *others) = put(cache, key, [6, 6], [7, 7, 7])
+
     if how == "match":
         cache.match_prefix(key[:at])
     else:
-        cache.insert(key[:at], list(range(at)))
+        cache.insert(key[:at], old[:at])
 
-    saw = cache.evict(len(key) - at)
-
-    words = f"insert {key} in slots from 0, [7, 7] in 18 and 19, {how} {key[:at]}"
-    words += f", evict {len(key) - at}"
-    what = "the slots that evict returned, in ascending order,"
-    check.equal(np.sort(saw), np.arange(at, len(key)), what=what, given=words)
+    want = [slot for place in (old[at:], *others, old[:at]) for slot in reversed(place)]
+    goes(cache, want, f"{words}, {how} {key[:at]}")
 
 
 @rule("R14")
 @given(key=KEYS, a=KEYS, b=KEYS)
 def test_a_parent_becomes_a_leaf_when_its_children_go(solution, key, a, b):
-    cache, a, b = solution.RadixCache(40), [5, *a], [6, *b]
-    one, two = [*key, *a], [*key, *b]
-    slots = list(range(len(key)))
-    cache.insert(one, [*slots, *range(10, 10 + len(a))])
-    cache.insert(two, [*slots, *range(20, 20 + len(b))])
+    cache, one, two = solution.RadixCache(40), [*key, 5, *a], [*key, 6, *b]
+    words, (first,) = put(cache, one)
+    shared, rest = first[: len(key)], list(range(20, 21 + len(b)))
+    cache.insert(two, [*shared, *rest])
+    young = [39]
+    cache.insert([7], young)
 
-    saw = cache.evict(len(a) + len(b) + 1)
-
-    how = f"insert {one} and {two}, evict {len(a) + len(b) + 1}"
-    what = "the slots that evict returned, in ascending order,"
-    branches = [*range(10, 10 + len(a)), *range(20, 20 + len(b))]
-    check.equal(np.sort(saw), np.array([slots[-1], *branches]), what=what, given=how)
+    want = [slot for p in (first[len(key) :], rest, shared, young) for slot in reversed(p)]
+    goes(cache, want, f"{words}, insert {two} in {[*shared, *rest]}, insert [7] in [39]")
 
 
 @rule("R14")
-@given(key=KEYS, other=KEYS)
-def test_locks_and_sizes_touch_nothing(solution, key, other):
-    key, other = [5, *key], [6, *other]
-    cache = solution.RadixCache(20)
-    cache.insert(key, list(range(len(key))))
-    match = cache.match_prefix(key)
-    cache.insert(other, list(range(10, 10 + len(other))))
-    cache.inc_lock_ref(match)
-    cache.dec_lock_ref(match)
+@given(key=KEYS)
+def test_locks_and_sizes_touch_nothing(solution, key):
+    cache, keys = solution.RadixCache(40), [[5, *key], [6, *key], [7, *key]]
+    words, places = put(cache, *keys)
+    matches = [cache.match_prefix(key) for key in keys]
+    sizes(cache)
+    for match in (matches[2], matches[0], matches[1]):
+        cache.inc_lock_ref(match)
+    for match in (matches[1], matches[0], matches[2]):
+        cache.dec_lock_ref(match)
 
-    saw = cache.evict(len(key))
-
-    how = f"insert and match {key}, insert {other}, lock and unlock the match, evict {len(key)}"
-    what = "the slots that evict returned, in ascending order,"
-    check.equal(np.sort(saw), np.arange(len(key)), what=what, given=how)
+    want = [slot for place in places for slot in reversed(place)]
+    goes(cache, want, f"{words}, match them in this order, lock and unlock them in another")
 
 
 @rule("R15")
@@ -101,26 +124,26 @@ def test_locks_and_sizes_touch_nothing(solution, key, other):
     then=several(LOCK, LOCK, UNLOCK, INSERT, EVICT, least=3, most=10),
 )
 def test_a_locked_token_stays(solution, first, then):
-    Game(solution, watch={"evicted"}).play(first).play(then)
+    Game(solution, "evicted", "sizes").play(first).play(then)
 
 
 @rule("R15")
-@given(key=KEYS, other=KEYS, at=st.integers(0, 5))
-def test_a_locked_match_is_found_after_any_eviction(solution, key, other, at):
-    at = min(at, len(key))
-    other = [*key[:at], *other]
-    cache = solution.RadixCache(20)
-    cache.insert(key, list(range(len(key))))
-    match = cache.match_prefix(key)
-    cache.inc_lock_ref(match)
-    known = cache.match_prefix(other).slots
-    cache.insert(other, [*known, *range(8 + len(known), 8 + len(other))])
+@given(key=KEYS, more=KEYS)
+def test_locked_matches_are_found_after_any_eviction(solution, key, more):
+    inner, whole, leaf = [5, *key], [5, *key, *more], [6, *key]
+    cache = solution.RadixCache(40)
+    words, _ = put(cache, whole, leaf)
+    for locked in (inner, leaf):
+        cache.inc_lock_ref(cache.match_prefix(locked))
+    before = sizes(cache)
 
-    cache.evict(20)
+    cache.evict(40)
 
-    how = f"insert {key}, lock a match of it, insert {other}, evict 20"
-    want = np.arange(len(key))
-    check.equal(cache.match_prefix(key).slots, want, what="match.slots", given=how)
+    found = [[int(slot) for slot in cache.match_prefix(k).slots] for k in (whole, leaf)]
+    want = [list(range(len(inner))), list(range(len(whole), len(whole) + len(leaf)))]
+    saw = f"{whole} is found in {found[0]} and {leaf} in {found[1]}, which is not right"
+    words += f", match and lock {inner} and {leaf}, evict 40"
+    check.that(found == want, saw=saw, given=words, value=(before, found))
 
 
 @rule("R16")
@@ -155,11 +178,11 @@ def test_a_match_that_lost_a_token_cannot_be_locked(solution, key, more, n):
     cache.evict(len(more) + n)
     how = f"insert {whole}, match {key}, evict {len(more) + n}"
 
-    lock = cache.inc_lock_ref
-    check.raises(ValueError, lock, match, what="lock of the match", names="match", given=how)
+    words = {"what": "the lock of the match", "names": "match", "given": how}
+    refused(cache.inc_lock_ref, match, **words, look=lambda: sizes(cache))
 
     check.equal(cache.protected_size, 0, what="protected_size", given=f"{how}, lock, refused")
-    lock(shorter)  # all its tokens are there
+    cache.inc_lock_ref(shorter)  # all its tokens are there
     how += f", lock a match of {key[:-n]} from before"
     check.equal(cache.protected_size, len(key) - n, what="protected_size", given=how)
 
@@ -176,10 +199,9 @@ def test_nor_when_the_token_was_inserted_again(solution, key, n):
     again = cache.match_prefix(key)
     how = f"insert {key}, match it, evict {n}, insert it again in other slots"
 
-    lock = cache.inc_lock_ref
-    what = "lock of the old match"
-    check.raises(ValueError, lock, match, what=what, names="match", given=how)
-    lock(again)
+    words = {"what": "the lock of the old match", "names": "match", "given": how}
+    refused(cache.inc_lock_ref, match, **words, look=lambda: sizes(cache))
+    cache.inc_lock_ref(again)
     how += ", lock a new match"
     check.equal(cache.protected_size, len(key), what="protected_size", given=how)
 
@@ -192,7 +214,8 @@ class Pool:
 
     def __init__(self, solution, capacity=20):
         self.cache, self.capacity = solution.RadixCache(capacity), capacity
-        self.free, self.holds, self.matches, self.done = set(range(capacity)), {}, [], []
+        self.free, self.holds, self.matches = set(range(capacity)), {}, []
+        self.done, self.looked_up = [], []
 
     def play(self, ops):
         for op in ops:
@@ -200,16 +223,20 @@ class Pool:
 
     def that(self, condition, saw, value=None):
         how = f"RadixCache({self.capacity}): " + ", ".join(self.done)
-        check.that(condition, saw=saw, given=how, value=(saw, value))
+        check.that(condition, saw=saw, given=how, value=(saw, value, self.looked_up))
 
     def look_up(self, key):
         match = self.cache.match_prefix(np.array(key, np.int64))
         slots = [int(slot) for slot in match.slots]
+        self.looked_up.append(slots)
         for n, slot in enumerate(slots):
             self.that(slot not in self.free, f"the match has slot {slot}, which is free", slots)
             right = self.holds.get(slot) == tuple(key[: n + 1])
             self.that(right, f"slot {slot} does not hold what {key[: n + 1]} needs", slots)
         return match, slots
+
+    def rest(self):
+        pass
 
     def match(self, key):
         self.done.append(f"m{len(self.matches)} = match {key}")
@@ -277,7 +304,7 @@ class Pool:
 
 
 @rule("R18")
-@given(max_examples=80, ops=several(INSERT, INSERT, MATCH, LOCK, UNLOCK, EVICT, least=4, most=16))
+@given(max_examples=60, ops=several(INSERT, INSERT, MATCH, LOCK, UNLOCK, EVICT, least=4, most=16))
 def test_every_slot_is_in_one_place(solution, ops):
     pool = Pool(solution)
     pool.play(ops)

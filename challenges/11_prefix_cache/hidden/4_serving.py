@@ -4,7 +4,7 @@ import numpy as np
 
 from pytest_llmgrind import check, given, rule, st
 
-from .model import FINISH, PROMPTS, STEP, SUBMIT, Serving, several
+from .model import FINISH, PROMPTS, STEP, SUBMIT, Serving, several, sizes
 
 OPS = several(SUBMIT, SUBMIT, STEP, STEP, FINISH, least=8, most=24)
 ONE_BY_ONE = st.lists(st.tuples(PROMPTS, st.integers(1, 3)), min_size=2, max_size=6)
@@ -20,10 +20,9 @@ def test_only_what_is_not_cached_is_computed(solution, requests):
         want = 0
         while want < len(prompt) - 1 and tuple(prompt[: want + 1]) in cached:
             want += 1
-        what = f"the first position that is computed of request {number}"
-        check.equal(serving.starts.get(number), want, what=what, given=serving.given)
+        serving.start(number, want)
         serving.play([("finish", 0, max_new)])
-        whole = [*prompt, *[2] * (max_new - 1)]
+        whole = [*prompt, *[1] * (max_new - 1)]
         cached |= {tuple(whole[: n + 1]) for n in range(len(whole))}
 
 
@@ -34,13 +33,11 @@ def test_the_last_token_of_a_cached_prompt_is_computed(solution, prompt, times):
 
     for number in range(times):
         serving.play([("submit", prompt, 1), ("step",), ("finish", 0, 1)])
-        want = len(prompt) - 1 if number else 0
-        what = f"the first position that is computed of request {number}"
-        check.equal(serving.starts.get(number), want, what=what, given=serving.given)
+        serving.start(number, len(prompt) - 1 if number else 0)
 
 
 @rule("R21")
-@given(max_examples=60, ops=OPS, max_running=st.integers(1, 3))
+@given(ops=OPS, max_running=st.integers(1, 3))
 def test_what_a_request_reads_has_been_computed_and_is_there(solution, ops, max_running):
     Serving(solution, max_running=max_running).play(ops).check("batch", "read")
 
@@ -48,12 +45,23 @@ def test_what_a_request_reads_has_been_computed_and_is_there(solution, ops, max_
 @rule("R21")
 @given(prompt=PROMPTS, more=PROMPTS, same=st.integers(2, 3))
 def test_prompts_of_one_step_do_not_read_from_each_other(solution, prompt, more, same):
-    serving = Serving(solution, capacity=60, max_running=5)
+    room = same * (len(prompt) + 1) + len(prompt) + len(more)
+    serving = Serving(solution, capacity=room, max_running=5)
     serving.play([("submit", prompt, 2)] * same)
     serving.play([("submit", [*prompt, *more], 1), ("step",)])
     serving.check("batch", "read")
 
-    serving.play([("submit", [7, *more], 1), ("step",), ("submit", [8, *more], 1), ("step",)])
+    # What was computed twice is free again, and goes to others.
+    serving.play([("submit", [7, *more[1:]], 1), ("step",), ("submit", [8], 1), ("step",)])
+    serving.check("batch", "read")
+
+
+@rule("R21")
+@given(prompt=PROMPTS, max_new=st.integers(1, 2))
+def test_a_running_request_keeps_what_it_computed(solution, prompt, max_new):
+    serving = Serving(solution, capacity=len(prompt) + 5, max_running=3)
+    serving.play([("submit", prompt, max_new), ("step",), ("submit", [9] * 6, 1), ("step",)])
+
     serving.check("batch", "read")
 
 
@@ -62,15 +70,13 @@ def test_prompts_of_one_step_do_not_read_from_each_other(solution, prompt, more,
 def test_the_next_turn_finds_all_but_the_last_token(solution, prompt, max_new, count):
     serving, count = Serving(solution, capacity=40, max_running=1), min(count, max_new)
     serving.play([("submit", prompt, max_new), ("step",), ("finish", 0, count)])
-    serving.play([("submit", [*prompt, *[2] * count, 0, 1], 1), ("step",)])
+    serving.play([("submit", [*prompt, *[1] * count, 0, 1], 1), ("step",)])
 
-    want = len(prompt) + count - 1
-    what = "the first position that is computed of request 1"
-    check.equal(serving.starts.get(1), want, what=what, given=serving.given)
+    serving.start(1, len(prompt) + count - 1)
 
 
 @rule("R23")
-@given(max_examples=60, ops=OPS, max_running=st.integers(1, 3))
+@given(ops=OPS, max_running=st.integers(1, 3))
 def test_every_slot_is_free_cached_or_kept_for_an_output(solution, ops, max_running):
     Serving(solution, max_running=max_running).play(ops).check("lost")
 
@@ -84,15 +90,13 @@ def test_an_idle_engine_has_no_locks_and_no_lost_slots(solution, prompts, max_ne
         serving.play([("step",), ("finish", 0, 1), ("finish", 0, max_new)])
 
     engine = serving.engine
-    protected = engine.cache.protected_size
-    check.equal(protected, 0, what="cache.protected_size at the end", given=serving.given)
-    saw = engine.free_slots + engine.cache.evictable_size
-    what = "free_slots + cache.evictable_size at the end"
-    check.equal(saw, 30, what=what, given=serving.given)
+    free, (evictable, protected) = engine.free_slots, sizes(engine.cache)
+    saw = f"at the end {free} slots are free, {evictable} evictable and {protected} protected"
+    serving.that(protected == 0 and free + evictable == 30, saw)
 
 
 @rule("R24")
-@given(max_examples=60, ops=OPS, max_running=st.integers(1, 3))
+@given(ops=OPS, max_running=st.integers(1, 3))
 def test_requests_are_admitted_in_turn_as_long_as_they_fit(solution, reference, ops, max_running):
     saw, want = (Serving(impl, max_running=max_running) for impl in (solution, reference))
     for op in ops:
@@ -100,8 +104,7 @@ def test_requests_are_admitted_in_turn_as_long_as_they_fit(solution, reference, 
         if op[0] != "step":
             saw.play([op])
             continue
-        ids = want.running[len(saw.running) :]
-        check.equal(saw.step(), ids, what="ids", given=saw.given)
+        saw.ids(want.steps[-1])
 
 
 @rule("R24")
@@ -113,7 +116,7 @@ def test_what_a_request_reuses_is_not_evicted_for_it(solution, shared, own):
     serving.play([("submit", second, own + 2), ("step",)])  # leaves no room beside the first
     serving.play([("submit", [*first, 8, 8], 1)])
 
-    check.equal(serving.step(), [], what="ids of the last step", given=serving.given)
+    serving.ids([])
     serving.check("batch", "read", "lost")
 
 
@@ -124,8 +127,21 @@ def test_a_request_that_just_fits_is_admitted(solution, prompt, spare):
     serving.play([("submit", [8], 1), ("step",), ("finish", 0, 1)])  # one to evict
     serving.play([("submit", [9], 1), ("step",), ("submit", prompt, 3)])
 
-    check.equal(serving.step(), [2], what="ids of the last step", given=serving.given)
+    serving.ids([2])
     serving.check("batch", "read", "lost")
+
+
+@rule("R24")
+@given(prompts=st.lists(PROMPTS, min_size=3, max_size=5), max_running=st.integers(1, 3))
+def test_no_more_than_max_running_run_at_once(solution, prompts, max_running):
+    serving = Serving(solution, capacity=60, max_running=max_running)
+    serving.play([("submit", prompt, 1) for prompt in prompts])
+    ids = list(range(len(prompts)))
+
+    serving.ids(ids[:max_running])
+    serving.ids([])
+    serving.play([("finish", 0, 1)])
+    serving.ids(ids[max_running : max_running + 1])
 
 
 @rule("R24")
@@ -135,9 +151,10 @@ def test_nobody_overtakes_a_request_that_does_not_fit(solution, big, small):
     serving = Serving(solution, capacity=len(big) + 1, max_running=4)
     serving.play([("submit", [8], 2), ("step",), ("submit", big, 1), ("submit", small, 1)])
 
-    check.equal(serving.step(), [], what="ids of the last step", given=serving.given)
+    serving.ids([])
     serving.play([("finish", 0, 1)])
-    check.equal(serving.step()[:1], [1], what="the first id of the last step", given=serving.given)
+    first = serving.step()[:1]
+    serving.that(first == [1], f"the last step admitted {first} first, which is not right")
 
 
 @rule("R25")

@@ -83,16 +83,51 @@ class Handle:
     locks: int = 0
 
 
-ALL = frozenset({"match", "superfluous", "sizes", "evicted"})
+def whole_numbers(array, what, given):
+    """The array as a list, once it is one of int64."""
+    shape = getattr(array, "shape", (0,))[:1]
+    return [int(n) for n in check.array(array, shape=shape, dtype=np.int64, what=what, given=given)]
+
+
+def order(cache):
+    """The slots in the order in which tokens go, one call for each."""
+    gone = []
+    while slots := [int(slot) for slot in cache.evict(1)]:
+        gone += slots
+    return gone
+
+
+def refused(call, *args, what, names, given, look):
+    """The call raises a ValueError that names an argument; else ``look()`` says what it did."""
+    try:
+        call(*args)
+    except NotImplementedError:
+        raise
+    except Exception as error:
+        check.raises(ValueError, _raising(error), what=what, names=names, given=given)
+    else:
+        check.that(False, saw=f"{what} was not refused", given=given, value=look())
+
+
+def _raising(error):
+    def call():
+        raise error
+
+    return call
 
 
 class Game:
-    """A cache beside the dictionary; ``watch`` says which answers are compared."""
+    """A cache beside the dictionary.
 
-    def __init__(self, solution, *, capacity=20, watch=ALL):
+    ``watch`` says which answers are compared, of "match", "superfluous", "sizes" and "evicted";
+    with "sizes" come the calls of stage 2. All answers are kept: two mistakes that lead to the same
+    wrong one seldom share the way there.
+    """
+
+    def __init__(self, solution, *watch, capacity=20):
         self.cache, self.capacity, self.watch = solution.RadixCache(capacity), capacity, watch
         self.model, self.free = Prefixes(), list(range(capacity))
-        self.handles, self.done = [], []
+        self.handles, self.done, self.answers = [], [], []
 
     @property
     def given(self):
@@ -102,6 +137,19 @@ class Game:
         for op in ops:
             getattr(self, op[0])(*op[1:])
         return self
+
+    def compare(self, kind, what, saw, want):
+        self.answers.append(saw)
+        if kind in self.watch and saw != want:
+            # What is left in which order tells mistakes apart that look the same so far.
+            rest = order(self.cache) if "evicted" in self.watch else []
+            value = (self.answers, rest)
+            check.that(
+                False, saw=f"{what} {saw}, which is not right", given=self.given, value=value
+            )
+
+    def rest(self):
+        pass
 
     def insert(self, key, own=0):
         """Insert key; for the first ``own`` of its cached tokens with the cache's own slots."""
@@ -116,9 +164,8 @@ class Game:
         saw = self.cache.insert(np.array(key, np.int64), np.array(slots, np.int64))
         left = self.model.insert(key, slots)
         self.free += left
-        if "superfluous" in self.watch:
-            want = np.array(left, np.int64)
-            check.equal(saw, want, what="the slots that insert returned", given=self.given)
+        saw = whole_numbers(saw, "what insert returned", self.given)
+        self.compare("superfluous", "insert returned", saw, left)
         self.sizes()
 
     def match(self, key):
@@ -129,9 +176,8 @@ class Game:
         self.model.touch(found)
         path = self.model.path(found)
         self.handles.append(Handle(match, found, tuple(entry.born for entry in path), name))
-        if "match" in self.watch:
-            want = np.array([entry.slot for entry in path], np.int64)
-            check.equal(match.slots, want, what="match.slots", given=self.given)
+        saw = whole_numbers(match.slots, f"{name}.slots", self.given)
+        self.compare("match", f"{name}.slots is", saw, [entry.slot for entry in path])
         self.sizes()
 
     def alive(self, handle):
@@ -169,37 +215,51 @@ class Game:
         saw = self.cache.evict(num_tokens)
         gone = self.model.evict(num_tokens)
         self.free += gone
-        if "evicted" in self.watch:
-            what = "the slots that evict returned"
-            check.array(saw, shape=(len(gone),), dtype=np.int64, what=what, given=self.given)
-            want = np.array(sorted(gone), np.int64)
-            check.equal(np.sort(saw), want, what=f"{what}, in ascending order,", given=self.given)
+        saw = sorted(whole_numbers(saw, "what evict returned", self.given))
+        self.compare("evicted", "evict returned, in ascending order,", saw, sorted(gone))
         self.sizes()
 
     def sizes(self):
         if "sizes" in self.watch:
-            saw = (self.cache.evictable_size, self.cache.protected_size)
-            what = "(evictable_size, protected_size)"
-            check.equal(saw, self.model.sizes(), what=what, given=self.given)
+            saw = sizes(self.cache)
+            self.compare("sizes", "(evictable_size, protected_size) is", saw, self.model.sizes())
+
+
+def sizes(cache):
+    return int(cache.evictable_size), int(cache.protected_size)
+
+
+def sizes_are(cache, want, given):
+    saw = sizes(cache)
+    text = f"(evictable_size, protected_size) is {saw}, which is not right"
+    check.that(saw == want, saw=text, given=given, value=saw)
 
 
 # -- what is drawn ------------------------------------------------------------------------------
 
-KEYS = st.lists(st.integers(0, 2), min_size=1, max_size=6)
+# Words of two letters, all up to four and some longer ones, so that much is shared. One draw each:
+# a sequence of operations is then shortened quickly.
+WORDS = [[*map(int, f"{n:b}"[1:])] for n in range(2, 32)]
+WORDS += [[*word, *other] for word, other in zip(WORDS[14:], WORDS[2:], strict=False)]
+KEYS = st.sampled_from(WORDS)
 INSERT = st.tuples(st.just("insert"), KEYS, st.integers(0, 6))
+INSERT_NEW = st.tuples(st.just("insert"), KEYS)
 MATCH = st.tuples(st.just("match"), KEYS)
 LOCK = st.tuples(st.just("lock"), st.integers(0, 5))
 UNLOCK = st.tuples(st.just("unlock"), st.integers(0, 5))
 EVICT = st.tuples(st.just("evict"), st.integers(0, 8))
 
 
+REST = st.just(("rest",))  # a long sequence becomes a short one by resting
+
+
 def several(*kinds, least=3, most=12):
-    return st.lists(st.one_of(*kinds), min_size=least, max_size=most)
+    return st.lists(st.one_of(REST, *kinds), min_size=least, max_size=most)
 
 
 # -- an engine ----------------------------------------------------------------------------------
 
-PROMPTS = st.lists(st.integers(0, 2), min_size=1, max_size=7)
+PROMPTS = KEYS
 SUBMIT = st.tuples(st.just("submit"), PROMPTS, st.integers(1, 3))
 STEP = st.just(("step",))
 FINISH = st.tuples(st.just("finish"), st.integers(0, 3), st.integers(1, 3))
@@ -214,10 +274,11 @@ class Serving:
 
     def __init__(self, solution, *, capacity=16, **options):
         self.engine = solution.Engine(capacity=capacity, **options)
-        self.capacity, self.memory, self.wrong = capacity, {}, {}
+        self.solution, self.capacity, self.memory, self.wrong = solution, capacity, {}, {}
         words = "".join(f", {name}={value!r}" for name, value in options.items())
         self.made, self.done = f"Engine(capacity={capacity}{words}): ", []
-        self.prompts, self.max_new, self.running, self.starts = [], [], [], {}
+        self.prompts, self.max_new, self.running = [], [], []
+        self.starts, self.steps = {}, []
 
     @property
     def given(self):
@@ -227,6 +288,9 @@ class Serving:
         for op in ops:
             getattr(self, op[0])(*op[1:])
         return self
+
+    def rest(self):
+        pass
 
     def submit(self, prompt, max_new=1):
         if len(prompt) + max_new - 1 > self.capacity:
@@ -253,6 +317,7 @@ class Serving:
                 self.note("batch", f"prefill of request {id} got {len(slots)} slots")
             self.memory |= {s: prompt[: n + 1] for n, s in enumerate(slots) if n >= start}
         self.running += admitted
+        self.steps.append(list(admitted))
         for id in admitted:
             row = self.row(id)[len(self.prompts[id]) :]
             self.memory |= dict.fromkeys(row, ("output", id))
@@ -267,7 +332,7 @@ class Serving:
         row = self.row(id)[len(prompt) :]
         if any(self.memory.get(slot) != ("output", id) for slot in row):
             self.note("read", f"a slot for the output of request {id} was given to another")
-        output = (2,) * count
+        output = (1,) * count
         for n in range(count - 1):
             self.memory[row[n]] = prompt + output[: n + 1]
         self.done.append(f"finish({id}, {list(output)})")
@@ -303,5 +368,42 @@ class Serving:
 
     def check(self, *kinds):
         for kind in kinds:
-            saw = self.wrong.get(kind, "")
-            check.that(not saw, saw=saw, given=self.given, value=(saw, self.starts))
+            self.that(kind not in self.wrong, self.wrong.get(kind, ""))
+
+    def ids(self, want):
+        """One more step, which admits exactly these."""
+        saw = self.step()
+        self.that(saw == want, f"the last step admitted {saw}, which is not right")
+
+    def start(self, id, want):
+        saw = self.starts.get(id)
+        self.that(
+            saw == want, f"request {id} is computed from position {saw} on, which is not right"
+        )
+
+    def that(self, condition, saw, value=None):
+        if not condition:
+            value = (saw, value, self.steps, self.starts, self.state(), basics(self.solution))
+            check.that(False, saw=saw, given=self.given, value=value)
+
+    def state(self):
+        """What tells mistakes apart whichever slots an engine prefers: sizes, who reads what."""
+        engine, reads = self.engine, []
+        for id in self.running:
+            prompt = self.prompts[id]
+            found = engine.cache.match_prefix(np.array(prompt, np.int64)).slots
+            reads.append(np.array_equal(found, engine.slots(id)[: len(prompt)]))
+        return int(engine.free_slots), sizes(engine.cache), reads
+
+
+def basics(solution):
+    """What a cache answers to a few calls: whether a mistake lies in it or in the engine."""
+    cache = solution.RadixCache(20)
+    said = [cache.insert([5, 6], [2, 3]), cache.insert([1, 2, 3], [7, 8, 9])]
+    said += [cache.insert([1, 2, 4], [7, 0, 1]), cache.match_prefix([1, 2, 9]).slots]
+    match = cache.match_prefix([1, 2, 3])
+    cache.inc_lock_ref(match)
+    said += [match.slots, cache.match_prefix([5]).slots]
+    said += [cache.evict(1), cache.evict(9), cache.match_prefix([1, 2, 3]).slots]
+    said = [sorted(int(slot) for slot in slots) for slots in said]
+    return said, sizes(cache), sizes(solution.RadixCache(20))
