@@ -82,6 +82,23 @@ def test_a_cached_token_keeps_its_slot(solution, ops):
         check.equal(saw, want, what="match.slots", given=how)
 
 
+@rule("R2")
+def test_nothing_can_be_inserted(solution):
+    cache, none = solution.RadixCache(4), np.zeros(0, np.int64)
+    for how in ("an empty cache, insert [] in []", "insert [1] in [3], insert [] in []"):
+        check.equal(cache.insert([], []), none, what="the slots that insert returned", given=how)
+        cache.insert([1], [3])
+    check.equal(cache.evictable_size, 1, what="evictable_size", given=how)
+
+
+@rule("R2")
+def test_a_cache_without_slots_stays_empty(solution):
+    cache, none = solution.RadixCache(0), np.zeros(0, np.int64)
+    how = "RadixCache(0)"
+    check.equal(cache.insert([], []), none, what="the slots that insert returned", given=how)
+    check.equal(cache.match_prefix([1]).slots, none, what="match.slots", given=how)
+
+
 @rule("R3")
 @given(max_examples=60, ops=several(INSERT, INSERT, MATCH))
 def test_insert_returns_the_slots_that_it_did_not_need(solution, ops):
@@ -138,18 +155,19 @@ def test_what_was_returned_belongs_to_the_caller(solution, key):
 
 WRONG = {
     "one slot too few": lambda slots: slots[:-1],
-    "one slot too many": lambda slots: [*slots, 17],
+    "one slot too many": lambda slots: [*slots, 19],
     "a slot equal to the capacity": lambda slots: [*slots[:-1], 20],
     "a slot of -1": lambda slots: [*slots[:-1], -1],
-    "a slot given twice": lambda slots: [*slots[:-1], slots[0]],
-    "a new token in a slot of another token": lambda slots: [*slots[:-1], 19],
+    "two new tokens in one slot": lambda slots: [*slots[:-1], slots[-2]],
+    "a cached and a new token in one slot": lambda slots: [slots[-1], *slots[1:]],
+    "a new token in a slot of another token": lambda slots: [*slots[:-1], 17],
     "cached tokens in each other's slots": lambda slots: [slots[1], slots[0], *slots[2:]],
 }
 
 
 def two_prompts(solution):
     cache = solution.RadixCache(20)
-    cache.insert([5, 6], [18, 19])
+    cache.insert([5, 6], [16, 17])
     cache.insert([3, 4, 3], [0, 1, 2])
     return cache
 
@@ -169,9 +187,9 @@ def let_through(solution):
 @rule("R5")
 @given(tail=KEYS, kind=st.sampled_from(sorted(WRONG)))
 def test_slots_that_cannot_be_taken_are_refused(solution, tail, kind):
-    cache, key = two_prompts(solution), [3, 4, *tail]
-    slots = WRONG[kind]([0, 1, *range(8, 8 + len(tail))])
-    how = "insert [5, 6] in [18, 19] and [3, 4, 3] in [0, 1, 2]"
+    cache, key = two_prompts(solution), [3, 4, 9, *tail]
+    slots = WRONG[kind]([0, 1, *range(7, 8 + len(tail))])
+    how = "insert [5, 6] in [16, 17] and [3, 4, 3] in [0, 1, 2]"
 
     words = {"what": f"insert of {key} in {slots}, {kind},", "names": "slots", "given": how}
     refused(cache.insert, key, slots, **words, look=lambda: let_through(solution))

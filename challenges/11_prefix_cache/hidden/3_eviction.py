@@ -88,17 +88,29 @@ def test_what_a_partial_match_leaves_out_stays_as_old_as_it_was(solution, key, a
 
 
 @rule("R14")
-@given(key=KEYS, a=KEYS, b=KEYS)
-def test_a_parent_becomes_a_leaf_when_its_children_go(solution, key, a, b):
+@given(key=KEYS, a=KEYS, b=KEYS, again=st.booleans())
+def test_a_parent_becomes_a_leaf_when_its_children_go(solution, key, a, b, again):
     cache, one, two = solution.RadixCache(40), [*key, 5, *a], [*key, 6, *b]
     words, (first,) = put(cache, one)
     shared, rest = first[: len(key)], list(range(20, 21 + len(b)))
     cache.insert(two, [*shared, *rest])
     young = [39]
     cache.insert([7], young)
+    words += f", insert {two} in {[*shared, *rest]}, insert [7] in [39]"
+    places = [first[len(key) :], rest, shared, young]
+    if again:
+        cache.match_prefix(key)
+        words += f", match {key}"
+        places = [first[len(key) :], rest, young, shared]
+    want, count = [slot for place in places for slot in reversed(place)], len(a) + len(b) + 3
 
-    want = [slot for p in (first[len(key) :], rest, shared, young) for slot in reversed(p)]
-    goes(cache, want, f"{words}, insert {two} in {[*shared, *rest]}, insert [7] in [39]")
+    saw = sorted(int(slot) for slot in cache.evict(count))
+
+    words += f", evict {count}"
+    if saw != sorted(want[:count]):
+        text = f"evict returned, in ascending order, {saw}, which is not right"
+        check.that(False, saw=text, given=words, value=(saw, order(cache)))
+    goes(cache, want[count:], words)
 
 
 @rule("R14")
@@ -115,6 +127,18 @@ def test_locks_and_sizes_touch_nothing(solution, key):
 
     want = [slot for place in places for slot in reversed(place)]
     goes(cache, want, f"{words}, match them in this order, lock and unlock them in another")
+
+
+@rule("R5")
+@given(key=KEYS)
+def test_an_insert_that_is_refused_touches_nothing(solution, key):
+    cache, old, young = solution.RadixCache(40), [5, *key], [6, *key]
+    words, places = put(cache, old, young)
+    wrong = [*places[0], places[1][0]]
+    words += f", insert {[*old, 9]} in {wrong}, refused"
+    check.raises(ValueError, cache.insert, [*old, 9], wrong, what="insert", given=words)
+
+    goes(cache, [slot for place in places for slot in reversed(place)], words)
 
 
 @rule("R15")
@@ -313,18 +337,25 @@ def test_every_slot_is_in_one_place(solution, ops):
 
 @rule("R19")
 def test_evicted_tokens_take_no_memory(peak):
-    n, T, kept = 30, 508, 8
+    n, T, kept = 80, 508, 8
 
     def inputs(rng):
         return (rng.integers(0, 128_256, (n, T)),)
 
     def run(impl, keys):
         cache, free = impl.RadixCache(n * kept + T), list(range(n * kept + T))
-        for key in keys:
+        for first in range(0, 600, 25):  # with the tokens goes what was made for them
+            for token, slot in zip(range(first, first + 25), free, strict=False):
+                cache.insert([token], [slot])
+            cache.evict(25)
+        for number, key in enumerate(keys):
             slots, free = free[:T], free[T:]
             cache.insert(key, np.array(slots))
-            cache.inc_lock_ref(cache.match_prefix(key[:kept]))
+            if number % 2:  # split, and the second part goes
+                cache.inc_lock_ref(cache.match_prefix(key[:kept]))
             free += cache.evict(T - kept).tolist()
+            if number % 2 == 0:  # the end of one part goes
+                cache.inc_lock_ref(cache.match_prefix(key[:kept]))
         return len(free), cache.match_prefix(keys[0]).slots
 
     def verify(result, keys):

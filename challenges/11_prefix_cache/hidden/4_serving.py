@@ -36,6 +36,21 @@ def test_the_last_token_of_a_cached_prompt_is_computed(solution, prompt, times):
         serving.start(number, len(prompt) - 1 if number else 0)
 
 
+@rule("R20")
+@given(prompt=PROMPTS)
+def test_what_was_evicted_in_the_same_step_is_computed_again(solution, prompt):
+    prompt = [5, *prompt]
+    serving = Serving(solution, capacity=len(prompt) + 4, max_running=3)
+    serving.play([("submit", prompt, 1), ("step",), ("finish", 0, 1)])
+    serving.play([("submit", [6, 6, 6], 1), ("step",), ("finish", 0, 1)])
+
+    # One slot is free: for the second of these a token of the oldest prompt has to go.
+    serving.play([("submit", [7, 7], 1), ("submit", [*prompt, 8], 1), ("step",)])
+
+    serving.start(3, len(prompt) - 1)
+    serving.check("batch", "read")
+
+
 @rule("R21")
 @given(ops=OPS, max_running=st.integers(1, 3))
 def test_what_a_request_reads_has_been_computed_and_is_there(solution, ops, max_running):
@@ -93,6 +108,21 @@ def test_an_idle_engine_has_no_locks_and_no_lost_slots(solution, prompts, max_ne
     free, (evictable, protected) = engine.free_slots, sizes(engine.cache)
     saw = f"at the end {free} slots are free, {evictable} evictable and {protected} protected"
     serving.that(protected == 0 and free + evictable == 30, saw)
+
+
+@rule("R23")
+@given(prompt=PROMPTS)
+def test_a_request_that_was_refused_holds_nothing(solution, prompt):
+    P = len(prompt)
+    serving = Serving(solution, capacity=P + 4, max_running=2)
+    serving.play([("submit", prompt, 1), ("step",), ("finish", 0, 1)])
+    serving.play([("submit", [9] * 3, 1), ("step",), ("submit", [*prompt, 8, 8, 8], 1)])
+
+    for _ in range(2):
+        saw = sizes(serving.engine.cache)
+        text = f"(evictable_size, protected_size) is {saw}, which is not right"
+        serving.that(saw == (P, 3), text)
+        serving.step()
 
 
 @rule("R24")

@@ -59,13 +59,15 @@ def test_of_equally_long_prefixes_the_first_submitted_goes(solution, reference, 
 
 
 @rule("R28")
-@given(hot=PROMPTS, cold=PROMPTS, policy=POLICIES)
-def test_a_request_that_waits_makes_nothing_younger(solution, hot, cold, policy):
-    old, new, running = [4, *cold], [5, *hot], [6, 6]
+@given(hot=PROMPTS, cold=PROMPTS, policy=POLICIES, why=st.sampled_from(["place", "room"]))
+def test_a_request_that_waits_makes_nothing_younger(solution, hot, cold, policy, why):
+    old, new = [4, *cold], [5, *hot]
     capacity = len(old) + len(new) + 4
-    serving = Serving(solution, capacity=capacity, max_running=1, policy=policy)
-    serving.play(fill([old, new])).play([("submit", running, 3), ("step",)])
-    serving.play([("submit", [*old, 1], 1), ("step",), ("step",)])  # waits, one runs already
+    max_running = 1 if why == "place" else 2
+    serving = Serving(solution, capacity=capacity, max_running=max_running, policy=policy)
+    serving.play(fill([old, new])).play([("submit", [6, 6], 3), ("step",)])
+    more = [1] * (1 if why == "place" else len(new) + 1)
+    serving.play([("submit", [*old, *more], 1), ("step",), ("step",)])  # waits for place or room
     cache = serving.engine.cache
 
     cache.evict(len(old))
@@ -74,6 +76,24 @@ def test_a_request_that_waits_makes_nothing_younger(solution, hot, cold, policy)
     found = [len(cache.match_prefix(key).slots) for key in (old, new)]
     text = f"{found[0]} tokens of {old} are still cached and {found[1]} of {new}"
     serving.that(found == [0, len(new)], text)
+
+
+@rule("R28")
+@given(one=PROMPTS, two=PROMPTS, first=st.integers(0, 1), new=st.integers(1, 2))
+def test_what_is_finished_last_is_the_youngest(solution, one, two, first, new):
+    prompts = [[4, *one], [5, *two]]
+    serving = Serving(solution, capacity=40, max_running=2)
+    serving.play([("submit", prompt, new) for prompt in prompts]).play([("step",)])
+    serving.play([("finish", first, new), ("finish", 0, new)])
+    cache, count = serving.engine.cache, len(prompts[first]) + new - 1
+
+    cache.evict(count)
+
+    serving.done.append(f"cache.evict({count})")
+    found = [len(cache.match_prefix(prompt).slots) for prompt in prompts]
+    text = f"{found} tokens of the prompts are still cached, which is not right"
+    want = [0 if id == first else len(prompt) for id, prompt in enumerate(prompts)]
+    serving.that(found == want, text)
 
 
 @rule("R28")
@@ -116,6 +136,17 @@ def test_nobody_waits_for_a_token_that_is_computed_anyway(solution, prompt, time
     serving.ids(list(range(1, 2 + times)))
 
 
+@rule("R29")
+@given(shared=PROMPTS, tail=PROMPTS, other=PROMPTS)
+def test_who_comes_after_a_deferred_one_is_still_admitted(solution, shared, tail, other):
+    serving = Serving(solution, capacity=99, max_running=9, policy="lpm")
+    queue = [[5, *shared, 7], [5, *shared, *tail, 8], [6, *other]]
+    serving.play([("submit", prompt, 1) for prompt in queue])
+
+    serving.ids([0, 2])
+    serving.ids([1])
+
+
 @rule("R30")
 @given(hot=PROMPTS, cold=PROMPTS, max_skips=st.integers(0, 4))
 def test_nobody_is_passed_over_more_often_than_max_skips(solution, hot, cold, max_skips):
@@ -128,6 +159,22 @@ def test_nobody_is_passed_over_more_often_than_max_skips(solution, hot, cold, ma
     saw = [id for step in serving.steps[1:] for id in step]
     want = [*range(2, 2 + max_skips), 1, 2 + max_skips]
     serving.that(saw == want, f"after request 0 they went in the order {saw}, which is not right")
+
+
+@rule("R30")
+@given(hot=PROMPTS, max_skips=st.integers(1, 3))
+def test_a_step_counts_once_however_many_it_admits(solution, hot, max_skips):
+    hot = [5, *hot]
+    serving = Serving(solution, capacity=60, max_running=2, policy="lpm", max_skips=max_skips)
+    serving.play(fill([hot])).play([("submit", [6, 6], 1)])
+    for number in range(max_skips + 1):
+        serving.play([("submit", [*hot, 10 + number], 1), ("submit", [*hot, 20 + number], 1)])
+        serving.play([("step",), ("finish", 0, 1), ("finish", 0, 1)])
+
+    saw = serving.steps[1:]
+    hots = list(range(2, 3 + 2 * max_skips))
+    want = [hots[2 * n : 2 * n + 2] for n in range(max_skips)] + [[1, hots[-1]]]
+    serving.that(saw == want, f"after request 0 the steps admitted {saw}, which is not right")
 
 
 @rule("R30")
@@ -168,6 +215,21 @@ def test_in_any_order_what_is_read_has_been_computed(solution, ops, max_running,
 def test_in_any_order_every_slot_is_free_cached_or_kept(solution, ops, max_running, max_skips):
     options = {"max_running": max_running, "policy": "lpm", "max_skips": max_skips}
     Serving(solution, **options).play(ops).check("lost")
+
+
+@rule("R31")
+@given(words=st.lists(PROMPTS, min_size=2, max_size=8))
+def test_room_for_the_longest_prompt_is_enough_to_compute_each_prefix_once(solution, words):
+    prompts = [[*word, 100 + n] for n, word in enumerate(words)]  # none begins with another
+    options = {"capacity": max(map(len, prompts)), "max_running": 1}
+    serving = Serving(solution, policy="lpm", max_skips=FAR, **options)
+    serving.play([("submit", prompt, 1) for prompt in prompts])
+    serving.play([("step",), ("finish", 0, 1)] * len(prompts))
+
+    computed = sum(len(prompts[id]) - start for id, start in serving.starts.items())
+    least = len({tuple(p[: n + 1]) for p in prompts for n in range(len(p))})
+    text = f"{computed} tokens were computed, which is not the least that will do"
+    serving.that(computed == least, text)
 
 
 def serve(impl, prompts, **options):

@@ -303,8 +303,11 @@ class Serving:
     def step(self):
         self.done.append("step")
         batches = []
-        admitted = self.engine.step(lambda batch: batches.extend(batch))
-        batch = [(int(id), int(at), [int(slot) for slot in row]) for id, at, row in batches]
+        admitted = self.engine.step(lambda batch: batches.append(list(batch)))
+        if len(batches) != bool(len(admitted)):
+            self.note("batch", f"prefill was called {len(batches)} times for {list(admitted)}")
+        every = [entry for batch in batches for entry in batch]
+        batch = [(int(id), int(at), [int(slot) for slot in row]) for id, at, row in every]
         if [id for id, _, _ in batch] != list(admitted):
             ids = [id for id, _, _ in batch]
             self.note("batch", f"step returned {list(admitted)}, prefill got the ids {ids}")
@@ -383,8 +386,8 @@ class Serving:
 
     def that(self, condition, saw, value=None):
         if not condition:
-            value = (saw, value, self.steps, self.starts, self.state(), basics(self.solution))
-            check.that(False, saw=saw, given=self.given, value=value)
+            so_far = (self.steps, self.starts, self.wrong, self.state(), basics(self.solution))
+            check.that(False, saw=saw, given=self.given, value=(saw, value, so_far))
 
     def state(self):
         """What tells mistakes apart whichever slots an engine prefers: sizes, who reads what."""
@@ -405,5 +408,14 @@ def basics(solution):
     cache.inc_lock_ref(match)
     said += [match.slots, cache.match_prefix([5]).slots]
     said += [cache.evict(1), cache.evict(9), cache.match_prefix([1, 2, 3]).slots]
+    other = solution.RadixCache(20)
+    said += [
+        other.insert([5], [0]),
+        (match := other.match_prefix([5])).slots,
+        other.insert([6], [1]),
+    ]
+    other.inc_lock_ref(match)
+    other.dec_lock_ref(match)
+    said += [other.evict(1)]
     said = [sorted(int(slot) for slot in slots) for slots in said]
-    return said, sizes(cache), sizes(solution.RadixCache(20))
+    return said, sizes(cache), sizes(other)
