@@ -277,6 +277,7 @@ class Serving:
         self.solution, self.capacity, self.memory, self.wrong = solution, capacity, {}, {}
         words = "".join(f", {name}={value!r}" for name, value in options.items())
         self.made, self.done = f"Engine(capacity={capacity}{words}): ", []
+        self.lpm = options.get("policy") == "lpm"
         self.prompts, self.max_new, self.running = [], [], []
         self.starts, self.steps = {}, []
 
@@ -387,6 +388,8 @@ class Serving:
     def that(self, condition, saw, value=None):
         if not condition:
             so_far = (self.steps, self.starts, self.wrong, self.state(), basics(self.solution))
+            if self.lpm:
+                so_far += (preferences(self.solution),)
             check.that(False, saw=saw, given=self.given, value=(saw, value, so_far))
 
     def state(self):
@@ -419,3 +422,18 @@ def basics(solution):
     said += [other.evict(1)]
     said = [sorted(int(slot) for slot in slots) for slots in said]
     return said, sizes(cache), sizes(other)
+
+
+def preferences(solution):
+    """The order in which an engine serves five prompts whose cached prefixes differ."""
+    engine = solution.Engine(capacity=99, max_running=1, policy="lpm", max_skips=99)
+    queue = [[1, 2, 3, 4], [9, 9], [1, 2, *[7] * 4], [1, 8], [1, 6], [1, 2, 3, *[5] * 6]]
+    served = []
+    for first, last in ((0, 1), (1, len(queue))):
+        for prompt in queue[first:last]:
+            engine.submit(prompt)
+        for _ in range(first, last):
+            for id in engine.step(lambda batch: None):
+                served.append(int(id))
+                engine.finish(id, [0])
+    return served
