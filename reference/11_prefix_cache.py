@@ -21,7 +21,7 @@ import numpy as np
 
 Ints = Sequence[int] | np.ndarray
 Prefill = Callable[[list[tuple[int, int, np.ndarray]]], Any]
-NONE = np.zeros(0, np.int64)
+_NONE = np.zeros(0, np.int64)
 
 
 @dataclass(eq=False)
@@ -50,7 +50,7 @@ class RadixCache:
     """Which slots hold the keys and values of which prefixes."""
 
     def __init__(self, capacity: int) -> None:
-        self._root = _Node(NONE, NONE)
+        self._root = _Node(_NONE, _NONE)
         self._held = np.zeros(capacity, bool)  # (capacity,) whether the tree has that slot
         self._clock = self._size = self._protected = 0
 
@@ -116,7 +116,7 @@ class RadixCache:
         # nodes; a production tree keeps the free leaves in a set.
         heap = [(node.last_access, node) for node in _below(self._root) if _is_free_leaf(node)]
         heapq.heapify(heap)
-        freed = [NONE]
+        freed = [_NONE]
         while num_tokens > 0 and heap:
             leaf = heapq.heappop(heap)[1]
             freed.append(_cut(leaf, num_tokens))
@@ -222,7 +222,7 @@ class _Request:
     id: int
     prompt: np.ndarray  # (P,)
     max_new_tokens: int
-    slots: np.ndarray = field(default_factory=NONE.copy)  # (N,) once it runs
+    slots: np.ndarray = field(default_factory=_NONE.copy)  # (N,) once it runs
     match: Match | None = None  # what it holds locked while it runs
     cached: int = 0  # tokens that need not be computed, as of the last step
     skips: int = 0

@@ -18,7 +18,6 @@ import numpy as np
 
 Ints = Sequence[int] | np.ndarray
 Prefill = Callable[[list[tuple[int, int, np.ndarray]]], Any]
-NONE = np.zeros(0, np.int64)
 
 
 @dataclass(eq=False)
@@ -177,7 +176,8 @@ class RadixCache:
 class Engine:
     """Requests that share one pool of slots through a prefix cache.
 
-    ``cache`` is the engine's RadixCache of the same capacity, and may be read by anyone.
+    ``cache`` is the engine's RadixCache of the same capacity. It takes all calls from anyone, but
+    slots that others evict from it are lost to the engine.
 
     Parameters
     ----------

@@ -4,7 +4,8 @@ import numpy as np
 
 from pytest_llmgrind import check, given, rule, st
 
-from .model import FINISH, PROMPTS, STEP, SUBMIT, Serving, several, sizes
+from .model import several, sizes
+from .serving import FINISH, PROMPTS, STEP, SUBMIT, Serving
 
 OPS = several(SUBMIT, SUBMIT, STEP, STEP, FINISH, least=8, most=24)
 ONE_BY_ONE = st.lists(st.tuples(PROMPTS, st.integers(1, 3)), min_size=2, max_size=6)

@@ -4,7 +4,8 @@ import numpy as np
 
 from pytest_llmgrind import check, given, rule, st
 
-from .model import FINISH, PROMPTS, STEP, SUBMIT, Serving, several
+from .model import several
+from .serving import FINISH, PROMPTS, STEP, SUBMIT, Serving
 
 OPS = several(SUBMIT, SUBMIT, STEP, STEP, FINISH, least=8, most=24)
 SOME = st.lists(PROMPTS, min_size=1, max_size=3)
