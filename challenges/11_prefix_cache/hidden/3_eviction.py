@@ -337,14 +337,14 @@ def test_every_slot_is_in_one_place(solution, ops):
 
 @rule("R19")
 def test_evicted_tokens_take_no_memory(peak):
-    n, T, kept = 48, 404, 4
+    n, T, kept = 64, 402, 2
 
     def inputs(rng):
         return (rng.integers(0, 128_256, (n, T)),)
 
     def run(impl, keys):
         cache, free = impl.RadixCache(n * kept + T), list(range(n * kept + T))
-        for first in range(0, 300, 25):  # with the tokens goes what was made for them
+        for first in range(0, 400, 25):  # with the tokens goes what was made for them
             for token, slot in zip(range(first, first + 25), free, strict=False):
                 cache.insert([token], [slot])
             cache.evict(25)

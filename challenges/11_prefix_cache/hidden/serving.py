@@ -175,15 +175,16 @@ def basics(solution):
 
 
 def preferences(solution):
-    """The order in which an engine serves five prompts whose cached prefixes differ."""
-    engine = solution.Engine(capacity=99, max_running=1, policy="lpm", max_skips=99)
+    """The orders in which an engine serves prompts whose cached prefixes differ."""
     queue = [[1, 2, 3, 4], [9, 9], [1, 2, *[7] * 4], [1, 8], [1, 6], [1, 2, 3, *[5] * 6]]
     served = []
-    for first, last in ((0, 1), (1, len(queue))):
-        for prompt in queue[first:last]:
-            engine.submit(prompt)
-        for _ in range(first, last):
-            for id in engine.step(lambda batch: None):
-                served.append(int(id))
-                engine.finish(id, [0])
+    for max_skips in (99, 1):
+        engine = solution.Engine(capacity=99, max_running=1, policy="lpm", max_skips=max_skips)
+        for first, last in ((0, 1), (1, len(queue))):
+            for prompt in queue[first:last]:
+                engine.submit(prompt)
+            for _ in range(first, last):
+                for id in engine.step(lambda batch: None):
+                    served.append(int(id))
+                    engine.finish(id, [0])
     return served
