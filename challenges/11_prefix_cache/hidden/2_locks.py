@@ -115,6 +115,10 @@ def test_a_match_without_a_lock_gives_none_back(solution, key, times):
 
     how += ", unlock it once more, refused"
     sizes_are(cache, (0, len(whole)), how)
+    cache.inc_lock_ref(match)
+    cache.dec_lock_ref(match)
+    how += ", lock and unlock it again"
+    sizes_are(cache, (0, len(whole)), how)
     cache.dec_lock_ref(held)
     sizes_are(cache, (len(whole), 0), f"{how}, unlock the first match")
 

@@ -206,22 +206,25 @@ def test_a_match_that_lost_a_token_cannot_be_locked(solution, key, more, n):
     refused(cache.inc_lock_ref, match, **words, look=lambda: sizes(cache))
 
     check.equal(cache.protected_size, 0, what="protected_size", given=f"{how}, lock, refused")
+    words = {"what": "its unlock after the refusal", "names": "match", "given": how}
+    refused(cache.dec_lock_ref, match, **words, look=lambda: sizes(cache))
     cache.inc_lock_ref(shorter)  # all its tokens are there
     how += f", lock a match of {key[:-n]} from before"
     check.equal(cache.protected_size, len(key) - n, what="protected_size", given=how)
 
 
 @rule("R17")
-@given(key=KEYS, n=st.integers(1, 6))
-def test_nor_when_the_token_was_inserted_again(solution, key, n):
+@given(key=KEYS, n=st.integers(1, 6), at=st.sampled_from(["other", "the same"]))
+def test_nor_when_the_token_was_inserted_again(solution, key, n, at):
     n = min(n, len(key))
     cache = solution.RadixCache(20)
     cache.insert(key, list(range(len(key))))
     match = cache.match_prefix(key)
     cache.evict(n)
-    cache.insert(key, [*range(len(key) - n), *range(10, 10 + n)])
+    first = 10 if at == "other" else len(key) - n
+    cache.insert(key, [*range(len(key) - n), *range(first, first + n)])
     again = cache.match_prefix(key)
-    how = f"insert {key}, match it, evict {n}, insert it again in other slots"
+    how = f"insert {key}, match it, evict {n}, insert it again in {at} slots"
 
     words = {"what": "the lock of the old match", "names": "match", "given": how}
     refused(cache.inc_lock_ref, match, **words, look=lambda: sizes(cache))

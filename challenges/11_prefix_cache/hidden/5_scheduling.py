@@ -138,6 +138,17 @@ def test_nobody_waits_for_a_token_that_is_computed_anyway(solution, prompt, time
 
 
 @rule("R29")
+@given(prompt=PROMPTS, more=PROMPTS)
+def test_one_token_more_than_is_cached_is_worth_a_step(solution, prompt, more):
+    serving = Serving(solution, capacity=99, max_running=9, policy="lpm")
+    serving.play(fill([prompt]))
+    serving.play([("submit", [*prompt, 7], 1), ("submit", [*prompt, 7, *more], 1)])
+
+    serving.ids([1])
+    serving.ids([2])
+
+
+@rule("R29")
 @given(shared=PROMPTS, tail=PROMPTS, other=PROMPTS)
 def test_who_comes_after_a_deferred_one_is_still_admitted(solution, shared, tail, other):
     serving = Serving(solution, capacity=99, max_running=9, policy="lpm")
@@ -176,6 +187,31 @@ def test_a_step_counts_once_however_many_it_admits(solution, hot, max_skips):
     hots = list(range(2, 3 + 2 * max_skips))
     want = [hots[2 * n : 2 * n + 2] for n in range(max_skips)] + [[1, hots[-1]]]
     serving.that(saw == want, f"after request 0 the steps admitted {saw}, which is not right")
+
+
+@rule("R30")
+@given(hot=PROMPTS, longest_first=st.booleans())
+def test_one_of_those_admitted_is_enough_to_be_passed_over(solution, hot, longest_first):
+    short, long = [5, *hot, 7], [5, *hot, 7, 7]
+    one, three = (long, short) if longest_first else (short, long)
+    serving = Serving(solution, capacity=60, max_running=2, policy="lpm", max_skips=1)
+    serving.play(fill([long]))
+    serving.play([("submit", [*one, 10], 1), ("submit", [6, 6], 1), ("submit", [*three, 11], 1)])
+    serving.play([("step",), ("finish", 0, 1), ("finish", 0, 1), ("submit", [*short, 12], 1)])
+
+    serving.ids([2, 4])
+
+
+@rule("R30")
+@given(shared=PROMPTS)
+def test_a_deferred_request_can_be_passed_over(solution, shared):
+    serving = Serving(solution, capacity=60, max_running=3, policy="lpm", max_skips=1)
+    shared = [5, *shared]
+    queue = [[*shared, 7], [*shared, 8], [6, 6]]
+    serving.play([("submit", prompt, 1) for prompt in queue]).play([("step",)])
+    serving.play([("finish", 0, 1), ("finish", 0, 1), ("submit", [*shared, 7, 9], 1)])
+
+    serving.ids([1, 3])
 
 
 @rule("R30")
