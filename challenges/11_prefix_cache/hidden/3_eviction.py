@@ -336,35 +336,3 @@ def test_every_slot_is_in_one_place(solution, ops):
     pool = Pool(solution)
     pool.play(ops)
     pool.end()
-
-
-@rule("R19")
-def test_evicted_tokens_take_no_memory(peak):
-    n, T, kept = 64, 402, 2
-
-    def inputs(rng):
-        return (rng.integers(0, 128_256, (n, T)),)
-
-    def run(impl, keys):
-        cache, free = impl.RadixCache(n * kept + T), list(range(n * kept + T))
-        for first in range(0, 400, 25):  # with the tokens goes what was made for them
-            for token, slot in zip(range(first, first + 25), free, strict=False):
-                cache.insert([token], [slot])
-            cache.evict(25)
-        for number, key in enumerate(keys):
-            slots, free = free[:T], free[T:]
-            cache.insert(key, np.array(slots))
-            if number % 2:  # split, and the second part goes
-                cache.inc_lock_ref(cache.match_prefix(key[:kept]))
-            free += cache.evict(T - kept).tolist()
-            if number % 2 == 0:  # the end of one part goes
-                cache.inc_lock_ref(cache.match_prefix(key[:kept]))
-        return len(free), cache.match_prefix(keys[0]).slots
-
-    def verify(result, keys):
-        free, found = result
-        how = f"{n} times: insert {T} tokens, lock the first {kept}, evict {T - kept}"
-        check.equal(free, T, what="slots free at the end", given=how)
-        check.equal(found, np.arange(kept), what="match.slots of the first", given=how)
-
-    peak(run, inputs=inputs, verify=verify)

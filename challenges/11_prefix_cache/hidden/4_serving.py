@@ -249,3 +249,33 @@ def test_an_engine_keeps_and_changes_no_argument(solution, prompt):
     start = [at for id, at, _ in seen if id == serving_again]
     how += ", overwrite all arrays, submit prompt and output again"
     check.equal(start, [len(prompt) + 2], what="the first position computed", given=how)
+
+
+@rule("R19")
+def test_evicted_tokens_take_no_memory(peak):
+    n, kept, capacity = 128, 1, 400
+    # Each prompt takes all slots that are not locked, so all but the first token of the last go.
+    sizes = [capacity - kept * number for number in range(n)]
+
+    def inputs(rng):
+        return ([rng.integers(0, 128_256, size) for size in sizes],)
+
+    def run(impl, prompts):
+        engine, late = impl.Engine(capacity=capacity, max_running=1), []
+        cache = engine.cache
+        for number, prompt in enumerate(prompts):
+            id = engine.submit(prompt)
+            engine.step(lambda batch: None)
+            engine.finish(id, [0])
+            for head in late:  # the end of one part went
+                cache.inc_lock_ref(cache.match_prefix(head))
+            late = [prompt[:kept]]
+            if number % 2:  # split, and the second part goes
+                cache.inc_lock_ref(cache.match_prefix(late.pop()))
+        return cache.match_prefix(prompts[-1]).slots
+
+    def verify(found, prompts):
+        what = "length of match.slots of the last prompt"
+        check.equal(len(found), sizes[-1], what=what)
+
+    peak(run, inputs=inputs, verify=verify)

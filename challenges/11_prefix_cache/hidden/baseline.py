@@ -40,6 +40,7 @@ class RadixCache:
 class Engine:
     def __init__(self, *, capacity, max_running, policy="fcfs", max_skips=8):
         self.max_running, self.waiting, self.running, self.submitted = max_running, [], {}, 0
+        self.cache, self.prompts = RadixCache(capacity), {}
 
     def submit(self, prompt, max_new_tokens=1):
         self.waiting.append((self.submitted, prompt))
@@ -51,13 +52,15 @@ class Engine:
         admitted, self.waiting = self.waiting[:room], self.waiting[room:]
         at = 0
         for id, prompt in admitted:
-            self.running[id] = np.arange(at, at + len(prompt))
+            self.running[id], self.prompts[id] = np.arange(at, at + len(prompt)), prompt
             at += len(prompt)
-        prefill([(id, 0, self.running[id]) for id, _ in admitted])
+        if admitted:
+            prefill([(id, 0, self.running[id]) for id, _ in admitted])
         return [id for id, _ in admitted]
 
     def slots(self, request_id):
         return self.running[request_id]
 
     def finish(self, request_id, output):
-        del self.running[request_id]
+        self.cache.evict(len(self.cache.entries))  # it remembers no more than the last prompt
+        self.cache.insert(self.prompts.pop(request_id), self.running.pop(request_id))
