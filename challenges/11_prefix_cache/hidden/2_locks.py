@@ -46,11 +46,13 @@ def test_a_lock_holds_the_same_tokens_whatever_comes_later(solution, ops):
 def test_a_lock_holds_the_first_token_and_the_last(solution, key):
     cache, whole = solution.RadixCache(20), [*key, *[7] * (len(key) + 1)]
     cache.insert(whole, list(range(len(whole))))
-    cache.match_prefix(key)
+    for n in range(1, len(whole)):
+        cache.match_prefix(whole[:n])
 
     cache.inc_lock_ref(cache.match_prefix(whole))
 
-    sizes_are(cache, (0, len(whole)), f"insert {whole}, match {key}, match and lock {whole}")
+    how = f"insert {whole}, match each of its prefixes, match and lock all of it"
+    sizes_are(cache, (0, len(whole)), how)
 
 
 @rule("R11")

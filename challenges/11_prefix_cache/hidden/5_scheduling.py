@@ -203,6 +203,16 @@ def test_one_of_those_admitted_is_enough_to_be_passed_over(solution, hot, longes
 
 
 @rule("R30")
+@given(hot=PROMPTS)
+def test_nobody_is_passed_over_by_one_that_came_before(solution, hot):
+    serving = Serving(solution, capacity=60, max_running=1, policy="lpm", max_skips=1)
+    serving.play([*fill([[5, *hot]]), ("submit", [6, 6], 1), ("submit", [7, 7], 1), ("step",)])
+    serving.play([("finish", 0, 1), ("submit", [5, *hot, 9], 1)])
+
+    serving.ids([3])
+
+
+@rule("R30")
 @given(shared=PROMPTS)
 def test_a_deferred_request_can_be_passed_over(solution, shared):
     serving = Serving(solution, capacity=60, max_running=3, policy="lpm", max_skips=1)
