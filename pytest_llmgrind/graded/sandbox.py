@@ -28,7 +28,15 @@ CHALLENGE = "/challenge"
 SCRATCH = "/tmp"
 PACKAGE = Path(__file__).resolve().parents[1]
 SYSTEM = ("/usr", "/lib", "/lib64", "/lib32", "/bin", "/sbin", "/etc/ld.so.cache")
-MISSING = "bubblewrap is not installed: apt-get install bubblewrap, or your system's package of it"
+INSTALL = {
+    "debian": "apt-get install bubblewrap",
+    "ubuntu": "apt-get install bubblewrap",
+    "fedora": "dnf install bubblewrap",
+    "rhel": "dnf install bubblewrap",
+    "arch": "pacman -S bubblewrap",
+    "alpine": "apk add bubblewrap",
+    "suse": "zypper install bubblewrap",
+}
 ENVIRONMENT = {
     "PATH": "/usr/bin:/bin",
     "HOME": SCRATCH,
@@ -65,7 +73,7 @@ def walls(wanted: str = "auto") -> Walls:
     if sys.platform != "linux":
         return Walls(NONE, "bubblewrap needs Linux")
     if shutil.which("bwrap") is None:
-        return Walls(NONE, MISSING)
+        return Walls(NONE, f"bubblewrap is not installed: {cure()}")
     why = ""
     for with_user in [False, True] if os.geteuid() == 0 else [True]:
         command = [*_bwrap(with_user, Limits()), "/bin/sh", "-c", "exit 0"]
@@ -74,6 +82,19 @@ def walls(wanted: str = "auto") -> Walls:
             return Walls(BUBBLEWRAP, with_user=with_user)
         why = tried.stderr.strip().rpartition("\n")[2]
     return Walls(NONE, f"bubblewrap does not work here: {why}")
+
+
+def cure(release: Path = Path("/etc/os-release")) -> str:
+    """How bubblewrap is installed here."""
+    try:
+        pairs = (line.partition("=") for line in release.read_text("utf-8").splitlines())
+        told = {key: value.strip('"') for key, _, value in pairs}
+    except OSError:
+        told = {}
+    for id in (told.get("ID", ""), *told.get("ID_LIKE", "").split()):
+        if id in INSTALL:
+            return INSTALL[id]
+    return "your system's package bubblewrap"
 
 
 @dataclass(frozen=True, kw_only=True)
