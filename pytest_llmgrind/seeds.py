@@ -22,7 +22,11 @@ def secret() -> str:
 
 def secret_hash() -> str | None:
     """What may be published beside a verdict; None where there is no secret."""
-    return hashlib.sha256(secret().encode()).hexdigest() if secret() else None
+    return hash_of(secret())
+
+
+def hash_of(secret: str) -> str | None:
+    return hashlib.sha256(secret.encode()).hexdigest() if secret else None
 
 
 def secret_number(name: str) -> int | None:

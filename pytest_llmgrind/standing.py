@@ -7,6 +7,7 @@ is not noise. Knows nothing about pytest.
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -80,8 +81,15 @@ def of(run: Run, outside: Sequence[Outside] = ()) -> tuple[Entry, ...]:
     ]
     if any(figure is not None for figure in baseline.values()):
         entries.append(entry("baseline", figures=baseline, limits=limits))
-    entries += [_entrant(other, run, reference) for other in outside]
+    entries += [_entrant(other, run.limits, reference) for other in outside]
     return ranked(entries)
+
+
+def among(outside: Sequence[Outside], limits: Mapping[str, float]) -> tuple[Entry, ...]:
+    """Entrants beside each other alone, their figures scaled to the median of the reference's."""
+    known = {b: [f for o in outside if (f := o.reference.get(b)) is not None] for b in limits}
+    middle = {b: statistics.median(figures) if figures else None for b, figures in known.items()}
+    return ranked(_entrant(other, limits, middle) for other in outside)
 
 
 def _filled(first: Figures, others: Iterable[Figures]) -> Figures:
@@ -91,20 +99,20 @@ def _filled(first: Figures, others: Iterable[Figures]) -> Figures:
     return filled
 
 
-def _entrant(other: Outside, run: Run, reference: Figures) -> Entry:
+def _entrant(other: Outside, limits: Mapping[str, float], reference: Figures) -> Entry:
     found = entry(
         "entrant",
         name=other.name,
         kept=other.kept,
         stages=other.stages,
         figures=other.figures,
-        limits=run.limits,
+        limits=limits,
         reason=other.reason,
     )
     scaled = {
         b: f * _scale(reference.get(b), other.reference.get(b)) for b, f in found.figures.items()
     }
-    return replace(found, share=_share(scaled, run.limits))
+    return replace(found, share=_share(scaled, limits))
 
 
 def _scale(ours: float | None, theirs: float | None) -> float:

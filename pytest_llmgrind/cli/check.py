@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
-import sys
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from pytest_llmgrind.cli._params import ChallengeDir, current
+from pytest_llmgrind.cli._progress import progress
 
 if TYPE_CHECKING:
     from pytest_llmgrind.gate import Finding, Proof
@@ -44,7 +41,7 @@ def check(roots: tuple[Path, ...], as_json: bool, fix: bool, jobs: int | None) -
     chosen = list(dict.fromkeys(roots)) or [workspace.challenges / id for id in workspace.ids]
     astray = [] if roots else list(files.orphans(workspace))
     proofs: list[Proof] = []
-    with _progress(len(chosen)) as bar:
+    with progress(len(chosen)) as bar:
         for proof in gate.check(chosen, jobs=jobs or gate.cores(), fix=fix, step=bar.step):
             proofs.append(proof)
             if not as_json:
@@ -92,55 +89,3 @@ def _data(proofs: list[Proof], astray: list[Finding]) -> dict[str, Any]:
         ],
         "workspace": [finding.as_json() for finding in astray],
     }
-
-
-class Silent:
-    """No progress: standard error is no terminal."""
-
-    def step(self, id: str, what: str) -> None:
-        pass
-
-    def hidden(self) -> AbstractContextManager[None]:
-        return nullcontext()
-
-
-class Bar(Silent):
-    """A bar of challenges that are done, and what is being done now."""
-
-    def __init__(self, total: int) -> None:
-        from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
-        from rich.table import Column
-
-        busy = TextColumn(
-            "{task.description}", table_column=Column(no_wrap=True, overflow="ellipsis")
-        )
-        columns = (BarColumn(), MofNCompleteColumn(), busy)
-        self._progress = Progress(*columns, console=Console(stderr=True), transient=True)
-        self._task = self._progress.add_task("", total=total)
-        self._now: dict[str, str] = {}
-
-    def step(self, id: str, what: str) -> None:
-        """Called from several threads; ``what`` is empty when a challenge is done."""
-        self._now[id] = what
-        if not what:
-            self._progress.advance(self._task)
-        busy = ", ".join(f"{id} {what}" for id, what in list(self._now.items()) if what)
-        self._progress.update(self._task, description=busy)
-
-    @contextmanager
-    def hidden(self) -> Iterator[None]:
-        self._progress.stop()
-        yield
-        self._progress.start()
-
-    @contextmanager
-    def shown(self) -> Iterator[Bar]:
-        with self._progress:
-            yield self
-
-
-def _progress(total: int) -> AbstractContextManager[Silent]:
-    if sys.stderr.isatty() and os.environ.get("TERM") != "dumb":
-        return Bar(total).shown()
-    return nullcontext(Silent())

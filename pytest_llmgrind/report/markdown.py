@@ -16,26 +16,26 @@ def render(board: Board) -> str:
     for challenge in board.challenges:
         lines += _challenge(challenge)
     for remark in board.remarks:
-        lines += [_text(remark), ""]
+        lines += [text(remark), ""]
     if board.not_begun:
-        lines += [f"Not begun: {', '.join(map(_text, board.not_begun))}", ""]
+        lines += [f"Not begun: {', '.join(map(text, board.not_begun))}", ""]
     return "\n".join(lines) + "\n"
 
 
 def _challenge(board: ChallengeBoard) -> Iterator[str]:
-    yield f"### {_text(board.id)} · {_text(board.title)}"
+    yield f"### {text(board.id)} · {text(board.title)}"
     yield ""
     rows = [
         (f"{row.number} {row.name}", row.title, f"{row.passed}/{row.total}", _word(row))
         for row in board.stages
     ]
-    yield from _table(("stage", "", "tests", ""), "llrl", rows)
-    yield f"Rules: {_text(words.rules(board.rules))}"
+    yield from table(("stage", "", "tests", ""), "llrl", rows)
+    yield f"Rules: {text(words.rules(board.rules))}"
     yield ""
     if board.budgets:
         yield from _budgets(board)
     if board.notes:
-        yield f"Notes: {_text(words.notes(board.notes))}"
+        yield f"Notes: {text(words.notes(board.notes))}"
         yield ""
     if board.is_begun:
         yield from _standing(board)
@@ -61,13 +61,13 @@ def _budgets(board: ChallengeBoard) -> Iterator[str]:
         for row in board.budgets
     ]
     head = ("budget", "limit", "yours", "reference", "baseline", "was", "")
-    yield from _table(head, "lrrrrrl", rows)
+    yield from table(head, "lrrrrrl", rows)
 
 
 def _standing(board: ChallengeBoard) -> Iterator[str]:
     head = ("", "standing", "rules", "stages", *(words.title(row) for row in board.budgets), "")
     rows = [_entry(entry, board) for entry in board.standing]
-    yield from _table(head, f"rlrr{'r' * len(board.budgets)}l", rows)
+    yield from table(head, f"rlrr{'r' * len(board.budgets)}l", rows)
 
 
 def _entry(entry: Entry, board: ChallengeBoard) -> Sequence[str]:
@@ -79,11 +79,12 @@ def _entry(entry: Entry, board: ChallengeBoard) -> Sequence[str]:
 
 def _next(board: ChallengeBoard) -> str:
     if board.is_green:
-        return _text(words.done(board))
-    return f"Next: {_text(board.next.text)} ({_text(board.next.read)})"
+        return text(words.done(board))
+    return f"Next: {text(board.next.text)} ({text(board.next.read)})"
 
 
-def _table(head: Sequence[str], align: str, rows: Iterable[Sequence[str]]) -> Iterator[str]:
+def table(head: Sequence[str], align: str, rows: Iterable[Sequence[str]]) -> Iterator[str]:
+    """``align`` has an l or an r for each column."""
     yield _row(head)
     yield _row(["---:" if side == "r" else "---" for side in align], escape=False)
     for row in rows:
@@ -92,10 +93,10 @@ def _table(head: Sequence[str], align: str, rows: Iterable[Sequence[str]]) -> It
 
 
 def _row(cells: Iterable[str], *, escape: bool = True) -> str:
-    return f"| {' | '.join(_text(cell) if escape else cell for cell in cells)} |"
+    return f"| {' | '.join(text(cell) if escape else cell for cell in cells)} |"
 
 
-def _text(text: str) -> str:
+def text(text: str) -> str:
     """Nothing in it is Markdown or HTML."""
     escaped = html.escape(words.clean(text), quote=False)
     for character in "\\`*_[]|#~":

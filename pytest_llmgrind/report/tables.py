@@ -91,18 +91,27 @@ def budgets(board: ChallengeBoard, look: Look) -> Iterator[RenderableType]:
 
 def standing(board: ChallengeBoard, look: Look) -> Iterator[RenderableType]:
     """One table, or where it has no room a table of ranks and others of figures."""
-    for columns in _chosen(_standing_columns(board), RANKS, look.width):
-        grid = _grid(look, head=True)
-        for name, *_ in columns:
-            side: JustifyMethod = "left" if name == "standing" else "right"
-            grid.add_column(name, justify=side, no_wrap=True)
-        for number, entry in enumerate(board.standing, start=1):
-            cells = [column[number] for column in columns]
-            grid.add_row(*cells, style="bold" if entry.kind == "you" else "")
-        yield indented(grid)
+    bold = [entry.kind == "you" for entry in board.standing]
+    yield from ranks(_standing_columns(board), look, bold=bold)
     for entry in board.standing:
         if entry.reason:
             yield indented(Text(f"{words.clean(entry.name)}: {words.clean(entry.reason)}"))
+
+
+def ranks(
+    columns: Iterable[Column], look: Look, *, fixed: int = RANKS, bold: Sequence[bool] = ()
+) -> Iterator[RenderableType]:
+    """Columns, each with its head: the first is a rank, the second a name.
+
+    Where not all have room, the first ``fixed`` make a table, and the others more of them.
+    """
+    for chosen in _chosen(columns, fixed, look.width):
+        grid = _grid(look, head=True)
+        for number, (head, *_) in enumerate(chosen):
+            grid.add_column(head, justify="left" if number == 1 else "right", no_wrap=True)
+        for number, cells in enumerate(zip(*(column[1:] for column in chosen), strict=True)):
+            grid.add_row(*cells, style="bold" if number < len(bold) and bold[number] else "")
+        yield indented(grid)
 
 
 def has_entrants(board: ChallengeBoard) -> bool:
