@@ -20,14 +20,17 @@ needs_walls = pytest.mark.skipif(
 )
 
 
-def grade(solutions: Path, result: Path) -> tuple[int, str, dict[str, str]]:
-    """Exit code, output and the verdicts on the tests of the first stage."""
-    command = [sys.executable, "-m", "pytest", f"challenges/{ID}/hidden/1_rotate.py", "--graded"]
+def grade(
+    solutions: Path, result: Path, file: str = f"{ID}/hidden/1_rotate.py"
+) -> tuple[int, str, dict[str, str]]:
+    """Exit code, output and the verdicts on the tests of a file, a first stage."""
+    command = [sys.executable, "-m", "pytest", f"challenges/{file}", "--graded"]
     command += [f"--solutions={solutions}", f"--result={result}", "-q", "--benchmark-disable"]
     command += ["-p", "no:randomly", "-p", "no:cacheprovider"]
     run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     (challenge,) = json.loads(result.read_text("utf-8"))["challenges"]
-    tests = {t["name"]: t["verdict"] for t in challenge["tests"] if t["stage"] == "rotate"}
+    first = challenge["tests"][0]["stage"]
+    tests = {t["name"]: t["verdict"] for t in challenge["tests"] if t["stage"] == first}
     return run.returncode, run.stdout + run.stderr, tests
 
 
@@ -51,3 +54,14 @@ def test_what_is_not_begun_is_todo(tmp_path: Path) -> None:
 
     assert code == 1, output
     assert set(tests.values()) == {"todo"}
+
+
+@needs_walls
+def test_a_memory_error_may_be_meant(tmp_path: Path) -> None:
+    """A pool that is out of blocks raises one, which is not the worker's memory limit."""
+    file = "10_paged_attention/hidden/1_allocator.py"
+
+    code, output, tests = grade(ROOT / "reference", tmp_path / "result.json", file)
+
+    assert code == 0, output
+    assert set(tests.values()) == {"passed"}

@@ -109,12 +109,12 @@ class Grader(Peer):
             except KeyError:
                 raise ProtocolError("an exception that is not there") from None
         made = errors.decode(error, self.codec, home=self.files)
-        if error.blocks:
+        if error.blocks in ("forbidden", "blocked"):
             text = str(made)
             if error.blocks == "forbidden":
                 return Breach(breach.FORBIDDEN, text, blocks=True)
             return SolutionError(text).with_traceback(made.__traceback__)
-        if isinstance(made, MemoryError):
+        if isinstance(made, MemoryError) and error.blocks == "memory":
             text = f"needed more than {self.limits.memory_bytes // MIB:,} MiB of memory"
             return Breach(breach.MEMORY, text).with_traceback(made.__traceback__)
         if isinstance(made, OSError) and made.errno in ERRNO:

@@ -163,7 +163,7 @@ class Error(Struct, array_like=True, frozen=True):
     id: int = 0
     own: int = 0
     blocks: str = ""
-    """Of a solution that cannot be graded at all: whose rule it broke."""
+    """``forbidden`` or ``blocked``: it cannot be graded at all. ``memory``: there was no more."""
 
 
 class Change(Struct, array_like=True, frozen=True):

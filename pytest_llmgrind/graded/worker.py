@@ -6,6 +6,7 @@ that breaks into this module can break its own answers, and nothing more.
 
 from __future__ import annotations
 
+import dis
 import gc
 import os
 import resource
@@ -59,6 +60,8 @@ class Worker(Peer):
         return str(path.relative_to(self.home.parent)) if path.is_relative_to(self.home) else ""
 
     def blocks(self, error: BaseException) -> str:
+        if isinstance(error, MemoryError) and not _was_meant(error):
+            return "memory"
         if not isinstance(error, solutions.SolutionError):
             return ""
         return "forbidden" if error.forbidden else "blocked"
@@ -97,6 +100,17 @@ class Worker(Peer):
                 return
             traceback.print_exc()
             os._exit(71)
+
+
+def _was_meant(error: BaseException) -> bool:
+    """Whether a ``raise`` statement raised it: a pool of blocks may be out of memory."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    if trace is None:
+        return False
+    code = trace.tb_frame.f_code.co_code
+    return code[trace.tb_lasti] == dis.opmap["RAISE_VARARGS"]
 
 
 @dataclass
