@@ -41,7 +41,7 @@ def course(suite: Suite) -> Suite:
 
 @pytest.fixture
 def slow(suite: Suite) -> Suite:
-    """Six entrants, each graded for a second; a line in log.txt when one begins and ends."""
+    """Six entrants; a line in log.txt when one begins and ends. ``hold``: how many may end."""
     suite.challenge(
         stages={
             "one": f"""
@@ -49,17 +49,25 @@ def slow(suite: Suite) -> Suite:
             from pathlib import Path
             from pytest_llmgrind import rule
 
+            HOME = Path({str(suite.path)!r})
+
+            def log(word):
+                with (HOME / "log.txt").open("a") as file:
+                    file.write(f"{{word}} {{os.getpid()}}\\n")
+
             @rule("R1")
             def test_it(solution):
-                for word in ("begins", "ends"):
-                    with open({str(suite.path / "log.txt")!r}, "a") as log:
-                        log.write(f"{{word}} {{os.getpid()}}\\n")
-                    time.sleep(1 if word == "begins" else 0)
+                log("begins")
+                order = (HOME / "log.txt").read_text().count("begins")
+                while order > int((HOME / "hold").read_text() or 9):
+                    time.sleep(0.05)
+                log("ends")
             """
         }
     )
     for number in range(6):
         suite.write(f"submissions/entrant{number}/{ID}.py", REFERENCE)
+    suite.write("hold", "")
     return suite
 
 
@@ -98,11 +106,15 @@ def started(suite: Suite, *args: str) -> subprocess.Popen[str]:
 
 
 def is_running(pid: int) -> bool:
+    """A zombie is not."""
     try:
         os.kill(pid, 0)
+        state = Path(f"/proc/{pid}/stat").read_text("utf-8").rpartition(")")[2].split()[0]
     except ProcessLookupError:
         return False
-    return True
+    except FileNotFoundError:
+        return not Path("/proc").exists()  # it is gone since, or this is no Linux
+    return state != "Z"
 
 
 class TestLeaderboard:
@@ -196,17 +208,19 @@ class TestLeaderboard:
 class TestKilled:
     def test_a_kill_loses_what_was_running_and_no_more(self, slow: Suite) -> None:
         """No grader is left behind; the next run grades the rest, and nothing twice."""
+        slow.write("hold", "2")
         process = started(slow, "--jobs", "2")
-        assert until(lambda: len(results(slow)) >= 2 and len(logged(slow, "begins")) > 2)
+        assert until(lambda: len(results(slow)) == 2 and len(logged(slow, "begins")) == 4)
 
         os.kill(process.pid, signal.SIGKILL)
         process.communicate()
         assert until(lambda: not any(map(is_running, logged(slow, "begins"))))
+        slow.write("hold", "")
         kept = {file: file.stat().st_mtime_ns for file in results(slow)}
         ended = len(logged(slow, "ends"))
         result = slow.llmgrind("grade", "submissions", "--jobs", "2")
 
-        assert 2 <= len(kept) < 6
+        assert len(kept) == 2
         assert len(results(slow)) == 6
         assert kept == {file: file.stat().st_mtime_ns for file in kept}
         assert len(logged(slow, "ends")) - ended == 6 - len(kept)
@@ -215,6 +229,7 @@ class TestKilled:
 
     def test_ctrl_c_stops_and_says_how_to_go_on(self, slow: Suite) -> None:
         """Exit code 130, no traceback, no process left."""
+        slow.write("hold", "1")
         process = started(slow, "--jobs", "1")
         assert until(lambda: len(results(slow)) == 1 and len(logged(slow, "begins")) == 2)
 
@@ -230,10 +245,12 @@ class TestKilled:
 
     def test_two_runs_do_not_grade_into_one_directory(self, slow: Suite) -> None:
         """The second says so, and the first goes on."""
+        slow.write("hold", "0")
         process = started(slow, "--jobs", "2")
         assert until(lambda: len(logged(slow, "begins")) == 2)
 
         second = slow.llmgrind("grade", "submissions")
+        slow.write("hold", "")
         process.communicate(timeout=60)
 
         where = slow.path / ".llmgrind/results/submissions"

@@ -86,6 +86,7 @@ def key(job: Job, exam: Exam, settings: Settings) -> dict[str, str | int | None]
         "version": exam.manifest.version,
         "challenge_sha256": exam.files.digest,
         "solution_sha256": job.solution.digest,
+        "refused": job.refused,
         "seed_sha256": seeds.hash_of(settings.seed),
         **_versions(),
     }
