@@ -89,6 +89,8 @@ class Worker(Peer):
         self.wires[threading.get_ident()] = wire
         try:
             while True:
+                if self.meter is not None:
+                    self.meter.rest()
                 asked, buffers = self._receive(wire)
                 if not isinstance(asked, nodes.Call | nodes.Get):
                     os._exit(70)
@@ -115,12 +117,24 @@ def _was_meant(error: BaseException) -> bool:
 
 @dataclass
 class Meter:
-    """The peak of what calls of the solution allocate, beside their arguments."""
+    """The peak of what calls of the solution allocate, beside their arguments.
+
+    What earlier calls left behind lies in no place of its own. It is at most the sum of what each
+    call left, of which the test may have dropped its results, and at most what is there between
+    two calls, among it the arguments that the test has kept.
+    """
 
     most: int = 0
-    carried: int = 0
-    """What earlier calls left behind."""
+    left: int = 0
+    base: int | None = None
     over: bool = False
+
+    def rest(self) -> None:
+        """Nothing runs."""
+        there = _traced()[0]
+        if self.base is None:
+            self.base = there
+        self.left = min(self.left, max(0, there - self.base))
 
     def measure(self, call: Callable[[], Any]) -> Any:
         mark = bytearray(64)
@@ -135,8 +149,8 @@ class Meter:
             elif not tracemalloc.is_tracing() or tracemalloc.get_object_traceback(mark) is None:
                 raise RuntimeError("the solution has stopped the tracing of memory")
             else:
-                self.most = max(self.most, self.carried + peak - before)
-                self.carried += now - before
+                self.most = max(self.most, self.left + peak - before)
+                self.left += now - before
 
 
 _traced = tracemalloc.get_traced_memory
