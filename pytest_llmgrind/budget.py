@@ -234,6 +234,7 @@ def _timed(
             verify=contenders.check,
             during=contenders.blamed,
             watch=contenders.watch(),
+            plan=contenders.plan(),
         )
     between = found.interval
     return Measurement(

@@ -20,7 +20,7 @@ from _pytest.outcomes import Failed
 from pytest_llmgrind import check, plain
 from pytest_llmgrind.arrays import describe
 from pytest_llmgrind.estimate import slope
-from pytest_llmgrind.rounds import CANDIDATE, TRANSPORT, Cell
+from pytest_llmgrind.rounds import CANDIDATE, TRANSPORT, Cell, Plan
 from pytest_llmgrind.solution import ChallengeBroken
 from pytest_llmgrind.stopwatch import Stopwatch
 
@@ -114,6 +114,14 @@ class Contenders:
         from pytest_llmgrind.graded import timing
 
         return timing.stopwatch(self.carriers)
+
+    def plan(self) -> Plan:
+        """How long to measure."""
+        if not self.carriers:
+            return Plan()
+        from pytest_llmgrind.graded import timing
+
+        return timing.PLAN
 
     def quiet(self) -> contextlib.AbstractContextManager[None]:
         """Around a race: what keeps the clocks comparable."""

@@ -19,10 +19,13 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from pytest_llmgrind.graded.carrier import Carrier
-from pytest_llmgrind.rounds import BASELINE, TRANSPORT, Cell
+from pytest_llmgrind.rounds import BASELINE, TRANSPORT, Cell, Plan
 from pytest_llmgrind.stopwatch import Stopwatch, Switches
 
 REFERENCE = "reference"
+PLAN = Plan(settle_s=6.0, time_s=8.0)
+"""Longer than in practice: of each figure the way to the worker, which varies, is taken off.
+``benchmarks/graded_race.py`` shows what this gives."""
 Run = Callable[..., Any]
 
 
