@@ -317,6 +317,15 @@ def generated(offset: float, way: str) -> tuple[int, Law, Law]:
     return sampling.RUNS, p, taken + replaced
 
 
+def long_text() -> tuple[int, Law, Law]:
+    """The tokens of a long text of p = q, all accepted, if they are drawn from q squared.
+
+    Four in five are. They are independent, and Chernoff's bound holds for the mean of their laws.
+    """
+    p = sampling.EQUAL
+    return sampling.LONG, p, 0.8 * norm(p * p) + 0.2 * p
+
+
 def children(count: int, way: str) -> tuple[int, Law, Law]:
     """The cells of test_children_are_tried_in_turn_each_in_its_share."""
     p, q, bug = drafts.P5, drafts.Q5, np.zeros(10)
@@ -357,6 +366,7 @@ POWER: dict[str, tuple[int, Law, Law]] = {
     "compares logits, offset -3": generated(-3.0, "ratio of logits"),
     "verifies logits, offset 5": generated(5.0, "logits in verify"),
     "verifies logits, offset -3": generated(-3.0, "logits in verify"),
+    "drafts from another q, long text": long_text(),
     "drafts greedily, generation": generated(5.0, "greedy drafts"),
     "residual of q over p, one step": first_tokens(from_the_draft),
     "ratio upside down, one step": first_tokens(turned_ratio),

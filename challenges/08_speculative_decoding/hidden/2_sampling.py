@@ -14,16 +14,24 @@ from pytest_llmgrind import check, given, rule, st
 
 ALPHA = 1e-11
 SEEDS = st.integers(0, 999)
+DTYPES = st.sampled_from(["f8", "f4"])
 GAMMAS = st.sampled_from([3, 1, 2, 4, 0])
 # Tokens that the target likes less, as much and more than the draft model; 0 and 3 are one's alone.
 P = np.array([0.30, 0.25, 0.25, 0.00, 0.20])
 Q = np.array([0.00, 0.25, 0.10, 0.40, 0.25])
 ROWS = 8_000
 RUNS = 700
+# The same with one draft that is right every other time, so that this share shows.
+LAWS = [(P, Q), (np.array([0.5, 0.5, 0.0, 0.0, 0.0]), np.array([1.0, 0.0, 0.0, 0.0, 0.0]))]
 # Of three tokens, all with all: the law of three of them has 27 cells.
 P3 = np.array([0.6, 0.3, 0.1])
 Q3 = np.array([0.2, 0.3, 0.5])
 CELLS = 12_000
+# Of long texts. A draft from another q than is tested shows where p and q are equal, a target at
+# another temperature than 1 where one token is likely.
+LONG = 2_000
+EQUAL = np.array([0.5, 0.3, 0.2])
+LONG_LAWS = [(np.array([0.85, 0.10, 0.05]), EQUAL), (EQUAL, EQUAL)]
 
 
 def unlikely(counts, law):
@@ -137,7 +145,7 @@ def test_the_residual_of_equals_is_p_itself(solution, dtype, seed):
 
 
 @rule("R11")
-@given(B=st.sampled_from([7, 1, 30]), gamma=GAMMAS, dtype=st.sampled_from(["f8", "f4"]), seed=SEEDS)
+@given(B=st.sampled_from([7, 1, 30]), gamma=GAMMAS, dtype=DTYPES, seed=SEEDS)
 def test_a_row_is_its_accepted_tokens_and_one_more(solution, B, gamma, dtype, seed):
     rng = np.random.default_rng(seed)
     p = rng.dirichlet(np.ones(5), (B, gamma + 1)).astype(dtype)
@@ -181,7 +189,7 @@ def test_a_target_that_is_sure_is_followed(solution, B, gamma, V, seed):
 
 
 @rule("R13")
-@given(B=st.sampled_from([9, 1]), gamma=GAMMAS, dtype=st.sampled_from(["f8", "f4"]), seed=SEEDS)
+@given(B=st.sampled_from([9, 1]), gamma=GAMMAS, dtype=DTYPES, seed=SEEDS)
 def test_a_draft_from_the_target_itself_is_accepted(solution, B, gamma, dtype, seed):
     rng = np.random.default_rng(seed)
     p = rng.dirichlet(np.ones(6), (B, gamma + 1)).astype(dtype)
@@ -198,9 +206,9 @@ def test_a_draft_from_the_target_itself_is_accepted(solution, B, gamma, dtype, s
 
 
 @rule("R13")
-@given(max_examples=3, dtype=st.sampled_from(["f8", "f4"]), seed=SEEDS)
-def test_tokens_are_accepted_and_replaced_in_their_shares(solution, dtype, seed):
-    rng = np.random.default_rng(seed)
+@given(max_examples=4, laws=st.sampled_from(LAWS), dtype=DTYPES, seed=SEEDS)
+def test_tokens_are_accepted_and_replaced_in_their_shares(solution, laws, dtype, seed):
+    rng, (P, Q) = np.random.default_rng(seed), laws
     draft = rng.choice(5, size=(ROWS, 1), p=Q)
     p = np.tile(P, (ROWS, 2, 1)).astype(dtype)
     q = np.tile(Q, (ROWS, 1, 1)).astype(dtype)
@@ -348,7 +356,25 @@ def moves(prompt, tokens, V):
 
 
 @rule("R17")
-@given(max_examples=2, offset=st.sampled_from([5.0, -3.0]), seed=SEEDS)
+@given(max_examples=2, seed=SEEDS)
+def test_drafts_are_tested_against_the_law_they_were_drawn_from(solution, seed):
+    # Few tokens show it where the draft model is all but right, or all but wrong.
+    near, far = ([0.5, 0.5], [0.505, 0.495], 15, 80), ([0.95, 0.05], [0.05, 0.95], 1, 30)
+    for p, q, gamma, new in (near, far):
+        rng, prompt = np.random.default_rng(seed), np.array([1])
+        target, draft = (model(turning(law, 20.0)) for law in (p, q))
+
+        tokens = solution.generate(rng, target, draft, prompt, new, gamma=gamma)
+
+        how = f"seed {seed}, a text of {new} tokens, gamma={gamma}, p={p}, q={q}"
+        check.array(tokens, shape=(new,), dtype=np.int64, what="tokens", given=how)
+        names = [f"tokens were {t} on from the one before" for t in range(2)]
+        steps = moves(prompt, tokens, 2)
+        follows(np.bincount(steps, minlength=2), np.array(p), names, given=how, value=tokens)
+
+
+@rule("R17")
+@given(max_examples=2, offset=st.sampled_from([5.0, -3.0, -3000.0]), seed=SEEDS)
 def test_a_step_of_generation_has_the_targets_distribution(solution, offset, seed):
     rng, prompt, steps = np.random.default_rng(seed), np.array([1]), []
     target, draft = (model(turning(law, offset)) for law in (P3, Q3))
@@ -365,21 +391,21 @@ def test_a_step_of_generation_has_the_targets_distribution(solution, offset, see
 
 
 @rule("R17")
-@given(max_examples=2, gamma=st.sampled_from([3, 2]), seed=SEEDS)
-def test_a_long_text_has_the_targets_distribution(solution, gamma, seed):
-    rng, prompt = np.random.default_rng(seed), np.array([2, 0, 1])
-    target, draft = model(turning(P3)), model(turning(Q3, 2.0))
+@given(max_examples=2, laws=st.sampled_from(LONG_LAWS), seed=SEEDS)
+def test_a_long_text_has_the_targets_distribution(solution, laws, seed):
+    rng, prompt, (p, q) = np.random.default_rng(seed), np.array([2, 0, 1]), laws
+    target, draft = model(turning(p)), model(turning(q, 2.0))
 
-    tokens = solution.generate(rng, target, draft, prompt, 2_000, gamma=gamma)
+    tokens = solution.generate(rng, target, draft, prompt, LONG, gamma=4)
 
-    how = f"seed {seed}, a text of 2,000 tokens, gamma={gamma}, p={P3.tolist()}, q={Q3.tolist()}"
-    check.array(tokens, shape=(2_000,), dtype=np.int64, what="tokens", given=how)
+    how = f"seed {seed}, a text of {LONG:,} tokens, gamma=4, p={p.tolist()}, q={q.tolist()}"
+    check.array(tokens, shape=(LONG,), dtype=np.int64, what="tokens", given=how)
     steps = moves(prompt, tokens, 3)
     names = [f"tokens were {t} on from the one before" for t in range(3)]
-    follows(np.bincount(steps, minlength=3), P3, names, given=how, value=tokens)
+    follows(np.bincount(steps, minlength=3), p, names, given=how, value=tokens)
     pairs = np.bincount(steps[::2] * 3 + steps[1::2], minlength=9)
     names = [f"pairs went on by {a}, then {b}" for a in range(3) for b in range(3)]
-    follows(pairs, np.outer(P3, P3).ravel(), names, given=how, value=tokens)
+    follows(pairs, np.outer(p, p).ravel(), names, given=how, value=tokens)
 
 
 @rule("R18")
@@ -387,7 +413,7 @@ def test_a_long_text_has_the_targets_distribution(solution, gamma, seed):
     gamma=GAMMAS,
     T=st.sampled_from([1, 4]),
     new=st.sampled_from([9, 1, 2, 0, 14]),
-    dtype=st.sampled_from(["f8", "f4"]),
+    dtype=DTYPES,
     seed=SEEDS,
 )
 def test_a_target_that_is_sure_writes_its_greedy_text(solution, gamma, T, new, dtype, seed):
@@ -401,10 +427,13 @@ def test_a_target_that_is_sure_writes_its_greedy_text(solution, gamma, T, new, d
     for _ in range(new):
         text.append(int(best[text[-1], (len(text) - 1) % 7]))
 
-    target, draft = (model(lambda x, at, t=t: t[x, at % 7]) for t in (sure, unsure))
+    target, draft = (
+        model(lambda x, at, t=t: t[x, at % 7] + 1000 * (at[:, None] % 2)) for t in (sure, unsure)
+    )
     saw = solution.generate(np.random.default_rng(seed), target, draft, prompt, new, gamma=gamma)
 
-    how = f"seed {seed}, prompt of {T}, {new} new tokens, gamma={gamma}, logits 0 and 8,000 {dtype}"
+    how = f"seed {seed}, prompt of {T}, {new} new tokens, gamma={gamma}, logits 0, 8,000 {dtype}, "
+    how += "1,000 more at odd positions"
     check.equal(saw, np.array(text[T:], np.int64), what="tokens", given=how)
 
 
@@ -438,7 +467,7 @@ def test_a_draft_model_like_the_target_is_always_accepted(solution, gamma, new, 
     check.array(saw, shape=(new,), dtype=np.int64, what="tokens", given=how)
     text = f"the target was called {len(ones)} times"
     most = math.ceil(new / (gamma + 1)) + 1
-    check.that(len(ones) <= most, saw=f"{text}, which is too often", given=how, value=len(ones))
+    check.that(len(ones) <= most, saw=f"{text}, which is too often", given=how, value=ones)
     for name, calls in (("target", ones), ("draft", twos)):
         far = max((keep + n for keep, n, _ in calls), default=0)
         text = f"a call of the {name} model brought its text to {far} tokens"
@@ -509,6 +538,19 @@ def test_generation_names_a_bad_argument(solution):
     check.raises(ValueError, generate, np.zeros(0, int), 2, names="prompt", **what)
     what["given"] = "gamma=-1"
     check.raises(ValueError, generate, np.array([1]), -1, names="gamma", **what)
+
+
+@rule("R6")
+def test_a_sampled_draft_has_four_tokens_unless_gamma_is_given(solution):
+    logs = ([], [])
+
+    for calls, kwargs in zip(logs, ({}, {"gamma": 4}), strict=True):
+        target, draft = model(turning(P3), calls), model(turning(Q3))
+        solution.generate(np.random.default_rng(0), target, draft, np.array([1]), 30, **kwargs)
+
+    text = "without gamma, the target was called as it is not with gamma=4"
+    how = f"30 new tokens, p={P3.tolist()}, q={Q3.tolist()}"
+    check.that(logs[0] == logs[1], saw=text, given=how, value=logs[0])
 
 
 @rule("R9")

@@ -7,7 +7,7 @@ import numpy as np
 from pytest_llmgrind import check, given, rule, st
 
 SEEDS = st.integers(0, 999)
-ALPHAS = st.sampled_from([0.8, 0.0, 0.3, 0.5, 0.99, 1.0, 1 - 1e-9, 1 - 1e-14, 1e-3])
+ALPHAS = st.sampled_from([0.8, 0.3, 1 - 1e-9, 1 - 1e-14, 0.0, 0.5, 0.99, 1.0, 1e-3])
 GAMMAS = st.sampled_from([4, 0, 1, 2, 7, 20])
 COSTS = st.sampled_from([0.1, 0.0, 0.02, 0.5, 1.0, 2.0])
 

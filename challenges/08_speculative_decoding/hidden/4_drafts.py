@@ -17,8 +17,8 @@ P3 = np.array([0.5, 0.4, 0.1])
 Q3 = np.array([0.2, 0.3, 0.5])
 P5 = np.array([0.30, 0.25, 0.15, 0.10, 0.20])
 Q5 = np.array([0.10, 0.15, 0.45, 0.25, 0.05])
-ROWS = 8_000
-CELLS = 12_000
+ROWS = 5_000
+CELLS = 4_000
 # Two children of the root, of the first of them two more, and one of the second: in two orders.
 LEVELS = np.array([-1, 0, 0, 1, 1, 2])
 DEPTHS = np.array([-1, 0, 1, 1, 0, 4])
@@ -132,10 +132,25 @@ def test_the_longest_ngram_is_looked_up_where_it_came_first(
 @rule("R24")
 def test_one_token_is_enough_for_a_match_unless_more_are_asked_for(solution):
     tokens = np.array([4, 8, 9, 5, 8])
+    how = f"tokens {tokens.tolist()}, gamma=2, max_ngram=3"
 
-    for least, want in ({}, [9, 5]), ({"min_ngram": 2}, []):
-        saw = solution.propose_ngram(tokens, gamma=2, max_ngram=3, **least)
-        how = f"tokens {tokens.tolist()}, gamma=2, max_ngram=3, {least}"
+    saw = [
+        solution.propose_ngram(tokens, gamma=2, max_ngram=3, **least)
+        for least in ({}, {"min_ngram": 1}, {"min_ngram": 2})
+    ]
+
+    same = len(saw[0]) == len(saw[1])
+    text = f"{len(saw[0])} tokens were drafted, and {len(saw[1])} with min_ngram=1"
+    check.that(same, saw=text, given=how, value=saw)
+    check.equal(saw[1], np.array([9, 5], np.int64), what="draft", given=f"{how}, min_ngram=1")
+    check.equal(saw[2], np.array([], np.int64), what="draft", given=f"{how}, min_ngram=2")
+
+
+@rule("R24")
+def test_a_match_may_overlap_the_end_of_the_text(solution):
+    for text, want in (([7, 7, 7], [7]), ([1, 2, 1, 2, 1], [2, 1]), ([3, 4, 4, 4, 4], [4])):
+        saw = solution.propose_ngram(np.array(text), gamma=9, max_ngram=3)
+        how = f"tokens {text}, gamma=9, max_ngram=3"
         check.equal(saw, np.array(want, np.int64), what="draft", given=how)
 
 
@@ -184,7 +199,7 @@ def test_lookup_drafts_from_all_of_the_text(solution, new, gamma, most, seed):
     check.equal(saw, alone(table, prompt, new), what="tokens", given=how)
     text = f"the target was called {len(calls)} times"
     limit = steps(table, prompt, new, gamma, most) + 1
-    check.that(len(calls) <= limit, saw=f"{text}, which is too often", given=how, value=len(calls))
+    check.that(len(calls) <= limit, saw=f"{text}, which is too often", given=how, value=calls)
 
 
 @rule("R9")
@@ -213,6 +228,26 @@ def test_lookup_asks_for_nothing_beyond_the_end(solution, new, gamma, seed):
     far = max((keep + n for keep, n, _ in calls), default=0)
     text = f"a call brought the text to {far} tokens"
     check.that(far <= 5 + new - 1, saw=text, given=how, value=far)
+
+
+@rule("R4")
+def test_lookup_takes_three_tokens_and_drafts_four_unless_told(solution):
+    # What comes now has followed 5 6 7, but not 6 7 or 7 at first; in the other text 9 5 6 7.
+    one = [6, 7, 0, 1, 8, 7, 3, 5, 6, 7, 2, 3, 4, 8, 9, 5, 6, 7]
+    other = [0, 5, 6, 7, 1, 9, 5, 6, 7, 2, 3, 9, 5, 6, 7]
+    table = np.zeros((10, 10, PERIOD, 10))
+    for a, b, c in ((6, 7, 2), (7, 2, 3), (2, 3, 4), (3, 4, 8), (4, 8, 9), (8, 9, 7), (9, 7, 3)):
+        table[a, b, :, c] = 1
+
+    for text in (one, other):
+        logs = []
+        for kwargs in ({}, {"gamma": 4, "max_ngram": 3, "min_ngram": 1}):
+            call, calls = model(table)
+            solution.generate_lookup(call, np.array(text), 8, **kwargs)
+            logs.append(calls)
+        words = "the target was called as it is not with gamma=4, max_ngram=3, min_ngram=1"
+        how = f"tokens {text} that go on by 2 3 4 8 9 7 3, 8 new tokens"
+        check.that(logs[0] == logs[1], saw=words, given=how, value=logs[0])
 
 
 @rule("R7")
