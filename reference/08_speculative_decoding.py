@@ -30,8 +30,13 @@ def verify_greedy(logits: np.ndarray, draft: np.ndarray) -> np.ndarray:
 
 
 def generate_greedy(
-    target_model: Model, draft_model: Model, prompt: np.ndarray, max_new_tokens: int,
-    *, gamma: int = 4, eos_id: int | None = None
+    target_model: Model,
+    draft_model: Model,
+    prompt: np.ndarray,
+    max_new_tokens: int,
+    *,
+    gamma: int = 4,
+    eos_id: int | None = None,
 ) -> np.ndarray:
     """The target's greedy tokens after prompt, drafted by the draft model. (n,) int64"""
     draft = _drafter(draft_model, np.argmax)
@@ -65,8 +70,14 @@ def verify(
 
 
 def generate(
-    rng: np.random.Generator, target_model: Model, draft_model: Model, prompt: np.ndarray,
-    max_new_tokens: int, *, gamma: int = 4, eos_id: int | None = None
+    rng: np.random.Generator,
+    target_model: Model,
+    draft_model: Model,
+    prompt: np.ndarray,
+    max_new_tokens: int,
+    *,
+    gamma: int = 4,
+    eos_id: int | None = None,
 ) -> np.ndarray:
     """Tokens sampled from the target's distribution, drafted by the draft model. (n,) int64"""
     drawn: list[np.ndarray] = []  # the rows of q, each the very one that a token was drawn from
@@ -131,8 +142,14 @@ def propose_ngram(
 
 
 def generate_lookup(
-    target_model: Model, prompt: np.ndarray, max_new_tokens: int,
-    *, gamma: int = 4, max_ngram: int = 3, min_ngram: int = 1, eos_id: int | None = None
+    target_model: Model,
+    prompt: np.ndarray,
+    max_new_tokens: int,
+    *,
+    gamma: int = 4,
+    max_ngram: int = 3,
+    min_ngram: int = 1,
+    eos_id: int | None = None,
 ) -> np.ndarray:
     """The target's greedy tokens after prompt, drafted from the text itself. (n,) int64"""
 
@@ -214,8 +231,13 @@ def _drafter(model: Model, pick: Callable[[np.ndarray], np.ndarray]) -> _Propose
 
 
 def _generate(
-    target_model: Model, propose: _Propose, accept: _Accept, prompt: np.ndarray,
-    max_new_tokens: int, gamma: int, eos_id: int | None
+    target_model: Model,
+    propose: _Propose,
+    accept: _Accept,
+    prompt: np.ndarray,
+    max_new_tokens: int,
+    gamma: int,
+    eos_id: int | None,
 ) -> np.ndarray:
     """Draft with propose, verify with accept, until max_new_tokens or eos_id. (n,) int64"""
     _check(len(prompt) > 0, "prompt: wanted one token or more, got none")

@@ -1,5 +1,7 @@
 """Plain loops over rows and tokens as the papers print them, one random number at a time."""
 
+import math
+
 
 def verify_greedy(logits, draft):
     if len(logits) != len(draft) + 1:
@@ -23,7 +25,7 @@ def residual(p, q):
 
 
 def verify(rng, p, q, draft):
-    (B, gamma), V = draft.shape, p.shape[-1]
+    B, gamma = draft.shape
     if p.shape[:2] != (B, gamma + 1):
         raise ValueError(f"p has shape {p.shape}")
     if q.shape[:2] != (B, gamma):
@@ -71,6 +73,3 @@ def verify_tree(rng, p, q, tokens, parents):
         out[b, : len(path)] = path
         n.append(len(path) - 1)
     return out, np.array(n)
-
-
-import math
