@@ -14,6 +14,7 @@ import traceback
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -485,3 +486,13 @@ def test_damaged_bytes_are_refused(data):
     """Bytes that are cut or too many raise ValueError."""
     with pytest.raises(ValueError, match=r"\w"):
         wire.loads(data)
+
+
+def test_nothing_of_a_graded_solution_runs_without_walls():
+    """A solution that lives in a worker is imported by no rank: its test is skipped, and says why."""
+    solution = SimpleNamespace(_llmgrind_carrier=object())
+
+    with pytest.raises(
+        pytest.skip.Exception, match="real processes of a solution run without walls"
+    ):
+        launch(programs.multiply, 2, 3, solution=solution)
