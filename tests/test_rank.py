@@ -489,7 +489,7 @@ def test_damaged_bytes_are_refused(data):
 
 
 def test_nothing_of_a_graded_solution_runs_without_walls():
-    """A solution that lives in a worker is imported by no rank: its test is skipped, and says why."""
+    """A solution that lives in a worker is imported by no rank: its test is skipped."""
     solution = SimpleNamespace(_llmgrind_carrier=object())
 
     with pytest.raises(
