@@ -264,7 +264,7 @@ def test_attack_works_without_walls(attack: Attack) -> None:
         assert "failed" not in run.output
         assert "no tests ran" in run.output
     elif proof == "hangs":
-        assert attack.ordinary(naive, patience_s=2.5).code is None
+        assert attack.ordinary(naive, patience_s=5).code is None
     elif proof == "prints escapes":
         assert "\x1b]0;owned" in attack.ordinary(naive).output
     elif proof == "prints a lot":

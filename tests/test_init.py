@@ -131,4 +131,7 @@ class TestFromAWheel:
         done = installed.run("pytest_llmgrind.cli", "check", "02_atention", cwd=tmp_path)
 
         assert done.returncode == 2
-        assert done.stderr == "Error: unknown challenge '02_atention'; nearest: 02_attention\n"
+        assert (
+            done.stderr
+            == "Error: unknown challenge '02_atention'; nearest: 02_attention, 10_paged_attention\n"
+        )
