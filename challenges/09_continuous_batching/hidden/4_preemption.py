@@ -207,6 +207,19 @@ def test_slots_of_a_request_that_is_given_up_are_free(solution, ran, first, prom
     engine.check_plans(saw, [({3: 19}, []), ({3: 1}, [])], what="the next two plans", given=how)
 
 
+@rule("R12")
+@given(seed=SEEDS, max_examples=4)
+def test_who_is_preempted_can_be_given_up(solution, seed):
+    log, kv_slots = serve_tight(solution, seed)
+    gone = next((step for step in log.steps if step.preempted), None)
+    if gone is None:
+        return  # whoever never preempts has nobody to give up
+    requests, _ = scenes.tight(seed)
+
+    cancelled = {gone.number + 1: gone.preempted}
+    scenes.serve(solution, requests, **TIGHT, kv_slots=kv_slots, cancelled=cancelled)
+
+
 @rule("R14")
 @given(seats=st.sampled_from([3, 2]), seed=scenes.SEEDS, max_examples=20)
 def test_bounds_are_those_of_one_scheduler(solution, seats, seed):
