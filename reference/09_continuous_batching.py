@@ -1,10 +1,9 @@
 """A scheduler that decides, step by step, which tokens of which requests an engine computes.
 
 Iteration-level scheduling: Yu et al., "Orca: A Distributed Serving System for Transformer-Based
-Generative Models", OSDI 2022, section 3 and algorithm 1. Chunks beside decodes: Agrawal et al.
-2024, "Taming Throughput-Latency Tradeoff in LLM Inference with Sarathi-Serve", arXiv 2403.02310,
-algorithm 3. Preemption by recomputation: Kwon et al. 2023, "PagedAttention", arXiv 2309.06180,
-section 4.5.
+Generative Models", OSDI 2022. Chunks beside decodes: Agrawal et al.
+2024, "Taming Throughput-Latency Tradeoff in LLM Inference with Sarathi-Serve", arXiv 2403.02310.
+Preemption by recomputation: Kwon et al. 2023, "PagedAttention", arXiv 2309.06180.
 Differs from Orca, which keeps room for all of max_tokens, in that a request is admitted with room
 for a few steps ahead; from vLLM in that slots hold single tokens, not blocks.
 """
@@ -182,7 +181,7 @@ class Scheduler:
 
     def finish(self, request_ids: Iterable[int]) -> None:
         """Requests that are over: complete, or given up by their client."""
-        request_ids = list(request_ids)
+        request_ids = list(dict.fromkeys(request_ids))
         if unknown := [i for i in request_ids if i not in self._sequences]:
             raise ValueError(f"request_ids: {unknown} are not being served")
         for request_id in request_ids:
