@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import platform
 from collections.abc import Iterator
+from dataclasses import asdict
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -84,7 +85,7 @@ def _machine() -> Iterator[tuple[str, str]]:
     yield "python", f"{known.pop('python')}, {platform.system()} {platform.machine()}"
     yield "packages", ", ".join(f"{name} {version}" for name, version in known.items())
     yield "machine", hardware().shown
-    there = [extra for extra, module in EXTRAS.items() if find_spec(module) is not None]
+    there = _extras()
     missing = [extra for extra in EXTRAS if extra not in there]
     yield "extras", ", ".join(there) or "none"
     if missing:
@@ -96,13 +97,15 @@ def _machine() -> Iterator[tuple[str, str]]:
         yield "workspace", str(error).splitlines()[0]
 
 
-def _document(found: Any, attacks: list[Attack]) -> dict[str, Any]:
-    from dataclasses import asdict
+def _extras() -> list[str]:
+    return [extra for extra, module in EXTRAS.items() if find_spec(module) is not None]
 
+
+def _document(found: Any, attacks: list[Attack]) -> dict[str, Any]:
     return {
         "versions": versions(),
         "machine": hardware().shown,
-        "extras": [extra for extra, module in EXTRAS.items() if find_spec(module) is not None],
+        "extras": _extras(),
         "walls": found.level,
         "why": found.why,
         "attacks": [asdict(attack) for attack in attacks],
