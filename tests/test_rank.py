@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import re
 import signal
@@ -488,11 +489,14 @@ def test_damaged_bytes_are_refused(data):
         wire.loads(data)
 
 
-def test_nothing_of_a_graded_solution_runs_without_walls():
-    """A solution that lives in a worker is imported by no rank: its test is skipped."""
-    solution = SimpleNamespace(_llmgrind_carrier=object())
+def test_nothing_of_a_graded_solution_runs_without_walls(monkeypatch):
+    """The ranks of a solution that lives in a worker are left to who carries it."""
+    asked = []
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: "torch")
+    carrier = SimpleNamespace(launch=lambda *args, **how: asked.append((args, how)) or ["done"])
+    solution = SimpleNamespace(_llmgrind_carrier=carrier)
 
-    with pytest.raises(
-        pytest.skip.Exception, match="real processes of a solution run without walls"
-    ):
-        launch(programs.multiply, 2, 3, solution=solution)
+    assert launch(programs.multiply, 2, per_rank([3, 4]), solution=solution) == ["done"]
+
+    how = {"backend": "gloo", "init_method": "", "timeout_s": 10.0}
+    assert asked == [((programs.multiply, [[3], [4]]), how)]

@@ -7,7 +7,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,8 @@ from pytest_llmgrind.graded.breach import Breach
 from pytest_llmgrind.graded.grader import Grader
 from pytest_llmgrind.graded.limits import Limits
 from pytest_llmgrind.graded.process import Process
-from pytest_llmgrind.graded.remote import Remote
+from pytest_llmgrind.graded.ranks import Ranks
+from pytest_llmgrind.graded.remote import Module
 from pytest_llmgrind.graded.sandbox import Walls
 from pytest_llmgrind.graded.source import Source
 
@@ -35,19 +36,20 @@ class Carrier:
     grader: Grader | None = None
     _scratch: Any = None
     _source: Source | None = None
-    _known: dict[str, Any] = field(default_factory=dict)
+    _ranks: Ranks | None = None
 
     def module(self) -> Module:
         return Module(self)
 
     def attribute(self, name: str) -> Any:
-        grader = self._started()
-        if name not in self._known:
-            value = grader.call(0, "attribute", (name,), {})
-            if not isinstance(value, Remote | type):
-                return value
-            self._known[name] = value
-        return self._known[name]
+        return self._started().attribute(name)
+
+    def launch(self, function: Callable[..., Any], args: Sequence[Any], **how: Any) -> list[Any]:
+        """``rank.launch`` with a worker for each rank; ``args`` by rank."""
+        if self._ranks is None or not self._ranks.host.alive:
+            options = {"limits": self.limits, "files": self.files, "trusted": self.trusted}
+            self._ranks = Ranks.start(self._made(), self.walls, options)
+        return self._ranks.launch(function, args, deadline=self.deadline, **how)
 
     def begin(self) -> None:
         """A test begins: its time, and what it may use. What broke in another one is gone."""
@@ -67,6 +69,9 @@ class Carrier:
 
     def finish(self) -> Breach | None:
         """A test has ended: what it left running, which ends with it."""
+        if self._ranks is not None and (why := self._ranks.host.broken) and not self.trusted:
+            self._ranks = None
+            return why
         if self.grader is None:
             return None
         process = self.grader.process
@@ -81,11 +86,12 @@ class Carrier:
 
     def output(self) -> str:
         """What was printed since the last time."""
-        if self.grader is None:
-            return ""
-        output = self.grader.process.output
-        text = bytes(output).decode("utf-8", "replace")
-        output.clear()
+        processes = [self.grader.process] if self.grader is not None else []
+        processes += [self._ranks.host] if self._ranks is not None else []
+        text = ""
+        for process in processes:
+            text += bytes(process.output).decode("utf-8", "replace")
+            process.output.clear()
         return text
 
     @contextlib.contextmanager
@@ -126,7 +132,9 @@ class Carrier:
     def close(self) -> None:
         if self.grader is not None:
             self.grader.process.end()
-        self.grader = None
+        if self._ranks is not None:
+            self._ranks.host.end()
+        self.grader = self._ranks = None
         if self._scratch is not None:
             self._scratch.cleanup()
             self._scratch = None
@@ -135,11 +143,7 @@ class Carrier:
         """The end that speaks with a worker that has imported the text."""
         if self.grader is not None:  # within one test, what is broken stays broken
             return self.grader
-        if self._source is None:
-            self._scratch = tempfile.TemporaryDirectory(prefix="llmgrind-graded-")
-            self._source = self.make(Path(self._scratch.name))
-        process = Process.start(self._source, self.walls, self.limits)
-        self._known.clear()
+        process = Process.start(self._made(), self.walls, self.limits)
         grader = self.grader = Grader(
             0,
             process=process,
@@ -153,16 +157,8 @@ class Carrier:
         grader.call(0, "load", (), {})
         return grader
 
-
-class Module:
-    """What a hidden test sees as the module of the solution."""
-
-    __slots__ = ("_llmgrind_carrier",)
-
-    def __init__(self, carrier: Carrier) -> None:
-        object.__setattr__(self, "_llmgrind_carrier", carrier)
-
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("_"):
-            raise AttributeError(name)
-        return self._llmgrind_carrier.attribute(name)
+    def _made(self) -> Source:
+        if self._source is None:
+            self._scratch = tempfile.TemporaryDirectory(prefix="llmgrind-graded-")
+            self._source = self.make(Path(self._scratch.name))
+        return self._source

@@ -18,7 +18,7 @@ from pytest_llmgrind.graded.codec import Unsendable
 from pytest_llmgrind.graded.limits import MIB, Limits
 from pytest_llmgrind.graded.peer import Peer
 from pytest_llmgrind.graded.process import Process
-from pytest_llmgrind.graded.remote import CALL, OPERATORS
+from pytest_llmgrind.graded.remote import CALL, OPERATORS, Remote
 from pytest_llmgrind.graded.wire import Closed, Late, ProtocolError, Wire
 from pytest_llmgrind.solution import ChallengeBroken, SolutionError
 
@@ -39,6 +39,7 @@ class Grader(Peer):
     trusted: bool = False
     trace: list[Any] | None = None
     """What is asked and answered, while somebody listens."""
+    _known: dict[str, Any] = field(default_factory=dict)
     _errors: dict[int, BaseException] = field(default_factory=dict)
     _escaped: dict[int, BaseException] = field(default_factory=dict)
 
@@ -47,6 +48,15 @@ class Grader(Peer):
         if thread not in self.wires:
             self.wires[thread] = self.process.open_wire()
         return self.wires[thread]
+
+    def attribute(self, name: str) -> Any:
+        """Of the module that the worker has imported: one stand-in for each."""
+        if name not in self._known:
+            value = self.call(0, "attribute", (name,), {})
+            if not isinstance(value, Remote | type):
+                return value
+            self._known[name] = value
+        return self._known[name]
 
     def call(self, target: int, name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
         with self._verdicts():

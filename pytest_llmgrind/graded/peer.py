@@ -218,11 +218,13 @@ class Peer:
         while parts.loose:
             number, array = parts.loose.pop()
             root = shared.owner(array)
+            others = root if shared.is_of_others(root) else None
             alive, faithful = weakref.ref(root), _is_faithful(array)
             form = (array.shape, array.dtype, array.strides)
             offset = _offset(array, root)
             del array, root
             kept = alive()
+            del others
             if kept is None or not _is_faithful(kept):
                 loose.append(number)
                 continue

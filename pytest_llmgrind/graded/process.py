@@ -19,7 +19,7 @@ from pytest_llmgrind.graded.limits import MIB, Limits, Use, below, use_of
 from pytest_llmgrind.graded.sandbox import NONE, Walls
 from pytest_llmgrind.graded.source import Source
 from pytest_llmgrind.graded.wire import Wire, mapped, region
-from pytest_llmgrind.graded.worker import Start
+from pytest_llmgrind.graded.worker import THREAD, Start
 
 PERIOD_S = 0.05
 SHOWN_BYTES = 1 << 12
@@ -35,6 +35,8 @@ class Process:
     popen: subprocess.Popen[bytes]
     wire: Wire
     control: socket.socket
+    scratch: str
+    """Where it may write, as it sees the path."""
     broken: Breach | None = None
     output: bytearray = field(default_factory=bytearray)
     printed: int = 0
@@ -43,6 +45,8 @@ class Process:
     cpu_limit_s: float = 0.0
     pid: int = 0
     """Of the worker itself, which is a grandchild behind walls."""
+    ranks: int = 0
+    """How many processes it has been asked to fork."""
 
     @classmethod
     def start(cls, source: Source, walls: Walls, limits: Limits) -> Process:
@@ -78,25 +82,25 @@ class Process:
         theirs.close()
         other.close()
         own = Wire(ours, mapped(out_fd), mapped(in_fd))
-        process = cls(walls, limits, popen, own, control)
+        process = cls(walls, limits, popen, own, control, place.scratch)
         for task in (process._read_output, process._watch):
             threading.Thread(target=task, name="llmgrind-worker", daemon=True).start()
         return process
 
     @property
     def own_processes(self) -> int:
-        """The worker, and the two of bubblewrap."""
-        return 1 if self.walls.level == NONE else 3
+        """The worker, the two of bubblewrap, and the ranks."""
+        return (1 if self.walls.level == NONE else 3) + self.ranks
 
     @property
     def alive(self) -> bool:
         return self.broken is None and self.popen.poll() is None
 
-    def open_wire(self) -> Wire:
-        """One more, for another thread of the grader."""
+    def open_wire(self, whose: bytes = THREAD) -> Wire:
+        """One more: for another thread of the grader, or to a rank, which is forked for it."""
         ours, theirs = socket.socketpair()
         with theirs, contextlib.suppress(OSError):
-            socket.send_fds(self.control, [b"+"], [theirs.fileno()])
+            socket.send_fds(self.control, [whose], [theirs.fileno()])
         return Wire(ours)
 
     def end(self, why: Breach | None = None) -> None:

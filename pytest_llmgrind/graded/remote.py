@@ -95,6 +95,26 @@ class Remote:
         return f"<{type(self).__name__}>"
 
 
+class Has(Protocol):
+    """The end that knows a worker's module."""
+
+    def attribute(self, name: str) -> Any: ...
+
+
+class Module:
+    """What a hidden test sees as the module of the solution."""
+
+    __slots__ = ("_llmgrind_carrier",)
+
+    def __init__(self, carrier: Has) -> None:
+        object.__setattr__(self, "_llmgrind_carrier", carrier)
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        return self._llmgrind_carrier.attribute(name)
+
+
 def stand_in(peer: Asks, number: int, name: str, operators: tuple[str, ...]) -> Remote:
     remote: Remote = object.__new__(_class(name[:80], operators))
     object.__setattr__(remote, "_llmgrind_id", number)

@@ -45,6 +45,7 @@ ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",
     "OPENBLAS_NUM_THREADS": "1",
     "MKL_NUM_THREADS": "1",
+    "GLOO_SOCKET_IFNAME": "lo",
     "PYTHONDONTWRITEBYTECODE": "1",
     "MALLOC_MMAP_THRESHOLD_": str(1 << 26),  # else each large array costs its page faults anew
     "MALLOC_TRIM_THRESHOLD_": str(1 << 28),
@@ -103,6 +104,7 @@ class Place:
 
     solution: str
     stub: str
+    scratch: str
     uid: int = 0
 
 
@@ -132,9 +134,9 @@ def command(
 
 def place(walls: Walls, *, solution: Path, stub: Path) -> Place:
     if walls.level == NONE:
-        return Place(solution=str(solution), stub=str(stub))
+        return Place(solution=str(solution), stub=str(stub), scratch=str(solution.parent))
     uid = 0 if walls.with_user else random.SystemRandom().randrange(200_000, 1 << 30)
-    return Place(solution=SOLUTION, stub=CHALLENGE, uid=uid)
+    return Place(solution=SOLUTION, stub=CHALLENGE, scratch=SCRATCH, uid=uid)
 
 
 def _bwrap(with_user: bool, limits: Limits) -> list[str]:

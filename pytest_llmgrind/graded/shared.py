@@ -139,9 +139,17 @@ class Shared:
 
 def owner(array: Array) -> Array:
     """The array whose memory it is."""
-    while isinstance(array.base, np.ndarray):
-        array = array.base
-    return array
+    while True:
+        base: Any = array.base
+        base = base.obj if isinstance(base, memoryview) else base
+        if not isinstance(base, np.ndarray):
+            return array
+        array = base
+
+
+def is_of_others(root: Array) -> bool:
+    """Whether the memory is no array's, but a tensor's or a file's: nobody can tell who uses it."""
+    return root.base is not None
 
 
 def flat(array: Array) -> Array:

@@ -10,6 +10,7 @@ import dis
 import gc
 import os
 import resource
+import signal
 import socket
 import threading
 import traceback
@@ -31,6 +32,8 @@ from pytest_llmgrind.graded.peer import Peer
 from pytest_llmgrind.graded.wire import Closed
 
 MOST_WARNINGS = 50
+THREAD, RANK = b"+", b"r"
+"""Who is to serve a new wire: a thread of this process, or a process that is forked from it."""
 
 
 class Start(msgspec.Struct, frozen=True):
@@ -165,6 +168,18 @@ class Root:
     module: Any = None
     kept: list[Any] = field(default_factory=list)
 
+    def gather(self) -> None:
+        """Get ready to fork ranks: import what takes long, once, and nothing of a solution."""
+        import torch
+        import torch.distributed
+
+        torch.set_num_threads(1)  # a forked process must not use OpenMP's dead threads
+        signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # who ends is gone at once
+
+    def make_directory(self, path: str) -> None:
+        """Where ranks meet."""
+        os.mkdir(path)
+
     def load(self) -> None:
         """Import the solution. Raises SolutionError."""
         start, file = self.start, Path(self.start.file)
@@ -224,20 +239,24 @@ def main(argument: str, *descriptors: str) -> None:
         os.setgroups([])
         os.setresgid(start.uid, start.uid, start.uid)
         os.setresuid(start.uid, start.uid, start.uid)
-    file = Path(start.file)
-    home = file.parent if file.name == "__init__.py" else file
-    worker = Worker(1, home=home)
-    worker.codec.objects[0] = Root(worker, start)
-    warnings.simplefilter("always")
-    warnings.showwarning = worker.heed
+    worker = _worker(start)
     control = socket.socket(fileno=control_fd)
-    threading.Thread(target=_open_wires, args=(worker, control), daemon=True).start()
     sock = socket.socket(fileno=main_fd)
+    threading.Thread(target=_open_wires, args=(start, worker, control), daemon=True).start()
     worker.attend(wire.Wire(sock, wire.mapped(out_fd), wire.mapped(in_fd)))
 
 
-def _open_wires(worker: Worker, control: socket.socket) -> None:
-    """A thread of the grader that asks for the first time gets a thread here."""
+def _worker(start: Start) -> Worker:
+    file = Path(start.file)
+    worker = Worker(1, home=file.parent if file.name == "__init__.py" else file)
+    worker.codec.objects[0] = Root(worker, start)
+    warnings.simplefilter("always")
+    warnings.showwarning = worker.heed
+    return worker
+
+
+def _open_wires(start: Start, worker: Worker, control: socket.socket) -> None:
+    """Each gets a thread here, or a process."""
     while True:
         try:
             told, descriptors, *_ = socket.recv_fds(control, 1, 1)
@@ -246,7 +265,15 @@ def _open_wires(worker: Worker, control: socket.socket) -> None:
         if not told or not descriptors:
             return
         own = wire.Wire(socket.socket(fileno=descriptors[0]))
-        threading.Thread(target=worker.attend, args=(own,), daemon=True).start()
+        if told == THREAD:
+            threading.Thread(target=worker.attend, args=(own,), daemon=True).start()
+        elif os.fork() == 0:
+            control.close()
+            for other in worker.wires.values():
+                other.close()
+            _worker(start).attend(own)
+        else:
+            own.close()
 
 
 def _limit(limits: dict[str, int]) -> None:

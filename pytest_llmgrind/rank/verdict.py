@@ -5,6 +5,7 @@ from __future__ import annotations
 import linecache
 import re
 import signal
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,20 +34,27 @@ def failure(job: Job, endings: list[Ending]) -> Exception | None:
     died of comes before broken connections, and of several the earliest.
     """
     told = {rank: _told(job, rank) for rank in range(job.world_size)}
-    raised = [rank for rank, result in told.items() if "type" in result]
+    raised = {r: (each["at_s"], each["text"]) for r, each in told.items() if "type" in each}
     silent = [
         rank for rank, ending in enumerate(endings)
         if not told[rank] and not ending.late and not _killed(ending)
     ]  # fmt: skip
-    own = [rank for rank in raised if not _CONSEQUENCE.search(told[rank]["text"])]
-    if own:
-        return _raised(job, told, min(own, key=lambda rank: told[rank]["at_s"]))
-    if silent:
-        return _died(job, silent[0], endings[silent[0]])
-    if raised:
-        return _raised(job, told, min(raised, key=lambda rank: told[rank]["at_s"]))
+    rank = first(raised, silent)
+    if rank is not None:
+        return _raised(job, told, rank) if rank in raised else _died(job, rank, endings[rank])
     late = [rank for rank, ending in enumerate(endings) if ending.late]
     return _hung(job, late) if late else None
+
+
+def first(raised: Mapping[int, tuple[float, str]], died: Sequence[int]) -> int | None:
+    """The rank whose failure is not a consequence, of those that raised (when, and the text) or
+    died; None where none did."""
+    own = {rank: at_s for rank, (at_s, text) in raised.items() if not _CONSEQUENCE.search(text)}
+    if own:
+        return min(own, key=lambda rank: own[rank])
+    if died:
+        return died[0]
+    return min(raised, key=lambda rank: raised[rank]) if raised else None
 
 
 def _told(job: Job, rank: int) -> dict[str, Any]:
@@ -67,7 +75,7 @@ def _raised(job: Job, told: dict[int, dict[str, Any]], rank: int) -> Exception:
     error.add_note(f"on rank {rank} of {job.world_size}")
     returned = [other for other, result in told.items() if "value" in result]
     if returned and _CONSEQUENCE.search(result["text"]):
-        error.add_note(f"{_names(returned)} had returned by then")
+        error.add_note(f"{names(returned)} had returned by then")
     return with_places(error, _outside([Place(*place) for place in result["places"]]))
 
 
@@ -85,7 +93,7 @@ def _hung(job: Job, late: list[int]) -> Exception:
     waiting = [rank for rank in late if _waits(stacks[rank])]
     running = [rank for rank in late if rank not in waiting]
     rank = (running or waiting)[0]
-    lines = [f"no answer from {_names(late)} within {job.timeout_s:g} s"]
+    lines = [f"no answer from {names(late)} within {job.timeout_s:g} s"]
     for each in range(job.world_size):
         what = "runs" if each in running else "waits for others" if each in waiting else "returned"
         lines.append(f"rank {each} {what}{_at(stacks.get(each, []))}")
@@ -126,6 +134,6 @@ def _outside(places: list[Place]) -> list[Place]:
     return places[ours[-1] + 1 :] if ours else places
 
 
-def _names(ranks: list[int]) -> str:
+def names(ranks: Sequence[int]) -> str:
     listed = ", ".join(map(str, ranks))
     return f"rank {listed}" if len(ranks) == 1 else f"ranks {listed}"
