@@ -22,7 +22,7 @@ from pytest_llmgrind.cohort import job as jobs
 from pytest_llmgrind.cohort import on_ray
 from pytest_llmgrind.cohort.executor import Executor, ExecutorError
 from pytest_llmgrind.cohort.job import Roll, Settings
-from pytest_llmgrind.cohort.local import Local
+from pytest_llmgrind.cohort.local import Local, cores, shares_of
 from pytest_llmgrind.cohort.on_ray import OnRay
 from pytest_llmgrind.cohort.run import GRACE_S, Outcome
 from pytest_llmgrind.graded.limits import below
@@ -118,6 +118,34 @@ def until(true: Callable[[], bool], seconds: float = 20) -> bool:
     while not true() and time.monotonic() < deadline:
         time.sleep(0.05)
     return true()
+
+
+@pytest.mark.parametrize(
+    ("at_once", "shares"),
+    [
+        (1, [[0, 2, 3]]),
+        (2, [[0, 3], [2]]),
+        (3, [[0], [2], [3]]),
+        (4, [[0, 2, 3]] * 4),
+    ],
+)
+def test_jobs_share_no_core_where_there_are_enough(at_once: int, shares: list[list[int]]) -> None:
+    """Two races on one core would leave another one idle."""
+    assert shares_of([0, 2, 3], at_once) == shares
+
+
+@pytest.mark.skipif(len(cores()) < 2, reason="needs two cores that a process can be held to")
+def test_a_job_keeps_to_its_cores(suite: Suite, tmp_path: Path) -> None:
+    """Of two jobs each has half of them."""
+    log = tmp_path / "cores"
+    body = f"Path({str(log)!r}).open('a').write(f'{{len(os.sched_getaffinity(0))}} ')"
+    suite.challenge(stages={"one": stage(body)})
+    handed_in(suite, ada=REFERENCE, bob=REFERENCE)
+
+    graded(Local(2), roll(suite))
+
+    halves = {(len(cores()) + 1) // 2, len(cores()) // 2}
+    assert set(map(int, log.read_text("utf-8").split())) <= halves
 
 
 class TestEveryExecutor:

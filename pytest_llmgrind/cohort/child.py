@@ -1,4 +1,6 @@
-"""``python -m pytest_llmgrind.cohort.child PID …``: pytest that ends when its parent PID does.
+"""``python -m pytest_llmgrind.cohort.child PID CORES …``: pytest that ends when its parent does.
+
+It keeps to CORES (0,2, or nothing for any), as does what it starts.
 
 A grader that is killed must not leave graders behind: its next start would grade the same again
 beside them.
@@ -12,6 +14,7 @@ import signal
 import sys
 import threading
 import time
+from contextlib import suppress
 
 _SET_PARENT_DEATH_SIGNAL = 1  # of prctl(2)
 PERIOD_S = 0.5
@@ -35,6 +38,9 @@ def _watch(parent: int) -> None:
 
 if __name__ == "__main__":
     stay_with(int(sys.argv.pop(1)))
+    if cores := sys.argv.pop(1):
+        with suppress(OSError):  # of cores that are gone it has no use
+            os.sched_setaffinity(0, map(int, cores.split(",")))
     # A shell has background jobs ignore it, a worker of Ray blocks it: both are inherited.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})

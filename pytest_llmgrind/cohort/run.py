@@ -10,7 +10,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,9 +54,17 @@ class Outcome:
 
 
 def grade(
-    job: Job, exam: Bundle, settings: Settings, *, stop: threading.Event | None = None
+    job: Job,
+    exam: Bundle,
+    settings: Settings,
+    *,
+    stop: threading.Event | None = None,
+    cores: Sequence[int] = (),
 ) -> Outcome:
-    """The outcome of a job; no entrant makes this raise. Setting ``stop`` ends it early."""
+    """The outcome of a job; no entrant makes this raise.
+
+    Setting ``stop`` ends it early. It runs on ``cores``, or where it likes.
+    """
     if job.refused:
         return Outcome(reason=job.refused, final=True)
     began = time.monotonic()
@@ -66,7 +74,7 @@ def grade(
             exam.lay_out(root)
             job.solution.lay_out(root / SOLUTIONS)
             (root / "pytest.ini").write_text("[pytest]\n", "utf-8")
-            code, cut = _run(root, job, settings, stop or threading.Event())
+            code, cut = _run(root, job, settings, stop or threading.Event(), cores)
             found, reason = _read(root, job, code, cut=cut)
     except OSError as error:
         return Outcome(reason=f"could not be run: {line(str(error))}")
@@ -93,9 +101,12 @@ def environment(settings: Settings) -> dict[str, str]:
     return kept | ({SECRET: settings.seed} if settings.seed else {})
 
 
-def _run(root: Path, job: Job, settings: Settings, stop: threading.Event) -> tuple[int, bool]:
+def _run(
+    root: Path, job: Job, settings: Settings, stop: threading.Event, cores: Sequence[int]
+) -> tuple[int, bool]:
     """pytest's exit code, and whether its time was up."""
     command = [sys.executable, "-m", "pytest_llmgrind.cohort.child", str(os.getpid())]
+    command.append(",".join(map(str, cores)))
     with (root / OUTPUT).open("wb") as output:
         process = subprocess.Popen(
             [*command, *OPTIONS, f"challenges/{job.challenge}"],
