@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 import random
 import statistics
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -179,7 +179,7 @@ class Scheduler:
             raise ValueError(f"kv_slots: a request may need {new.most} of {self._kv_slots}")
         self._sequences[request_id] = new
 
-    def finish(self, request_ids: Iterable[int]) -> None:
+    def finish(self, request_ids: Sequence[int]) -> None:
         """Requests that are over: complete, or given up by their client."""
         request_ids = list(dict.fromkeys(request_ids))
         if unknown := [i for i in request_ids if i not in self._sequences]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import random
 import statistics
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -223,7 +223,7 @@ class Scheduler:
         # TODO stage 2; stage 4: who can never be served.
         raise NotImplementedError("09_continuous_batching, stage 2")
 
-    def finish(self, request_ids: Iterable[int]) -> None:
+    def finish(self, request_ids: Sequence[int]) -> None:
         """Requests are over: complete, or given up by their client, wherever they are.
 
         Raises

@@ -230,6 +230,20 @@ def test_bounds_are_those_of_one_scheduler(solution, seats, seed):
     scenes.take_turns(solution, requests, {"max_num_seqs": seats}, narrow)
 
 
+@rule("R14")
+@given(seed=SEEDS, max_examples=2)
+def test_whom_a_plan_preempts_stays_as_it_was_said(solution, seed):
+    requests, kv_slots = scenes.tight(seed)
+    made, text = scenes.scheduler(solution, **TIGHT, kv_slots=kv_slots)
+    kept = scenes.Kept(made)
+
+    engine.run(kept, requests, given=f"{text}, {engine.words(requests)}")
+
+    for number, (now, then) in enumerate(zip(kept.plans, kept.were, strict=True)):
+        what = f"the plan of step {number}, at the end,"
+        engine.check_plans(now, then, what=what, given=f"{text}, {engine.words(requests)}")
+
+
 @rule("R6")
 @given(kv_slots=st.sampled_from([0, -5]))
 def test_a_cache_has_a_slot(solution, kv_slots):

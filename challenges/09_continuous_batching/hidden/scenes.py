@@ -1,5 +1,6 @@
 """Requests that a seed makes, under ids that say nothing of their order."""
 
+import copy
 from dataclasses import replace
 
 import numpy as np
@@ -53,6 +54,20 @@ def scheduler(solution, **limits):
     limits = {name: limit for name, limit in limits.items() if limit is not None}
     text = ", ".join(f"{name}={limit}" for name, limit in limits.items())
     return solution.Scheduler(**limits), f"Scheduler({text})"
+
+
+class Kept:
+    """A scheduler whose plans are kept as they came, and as they were then."""
+
+    def __init__(self, scheduler):
+        self.add_request, self.finish = scheduler.add_request, scheduler.finish
+        self.scheduler, self.plans, self.were = scheduler, [], []
+
+    def schedule(self):
+        plan = self.scheduler.schedule()
+        self.plans.append(plan)
+        self.were.append(copy.deepcopy(plan))
+        return plan
 
 
 def serve(solution, requests, *, cancelled=None, told="", **limits):
