@@ -105,7 +105,11 @@ class Ranks:
         grader = Grader(0, process=process, **options)
         grader.wires[threading.get_ident()] = process.wire
         grader.deadline = time.monotonic() + IMPORT_S
-        grader.call(0, "gather", (), {})
+        try:
+            grader.call(0, "gather", (), {})
+        except BaseException:
+            process.end()
+            raise
         return cls(process, grader, options)
 
     def launch(
@@ -139,8 +143,6 @@ class Ranks:
             late = _wait(calls, timeout_s=timeout_s, until=deadline + GRACE_S)
             if error := self._failure(calls, late, timeout_s):
                 raise error
-            for call in calls:
-                call.rank.wire.close()
         return [call.value for call in calls]
 
     @contextlib.contextmanager
@@ -149,12 +151,16 @@ class Ranks:
         host = self.host
         host.ranks, host.used_s = size, host.use().cpu_s
         host.cpu_limit_s = size * timeout_s + 2.0
+        news: queue.SimpleQueue[None] = queue.SimpleQueue()
+        calls = [self._call(news) for _ in range(size)]
         try:
-            news: queue.SimpleQueue[None] = queue.SimpleQueue()
-            yield [self._call(news) for _ in range(size)]
+            yield calls
         except BaseException:
             host.end()
             raise
+        finally:
+            for call in calls:
+                call.rank.wire.close()  # which ends the worker
         until = time.monotonic() + LEAVE_S
         while host.alive and host.use().processes > host.own_processes - size:
             if time.monotonic() > until:
@@ -165,9 +171,8 @@ class Ranks:
         host.ranks = 0
 
     def _call(self, news: queue.SimpleQueue[None]) -> _Call:
-        rank = Rank(self.host, self.host.open_wire(RANK))
-        own: Any = rank
-        return _Call(Grader(0, process=own, **self.options), rank, news)
+        rank: Any = Rank(self.host, self.host.open_wire(RANK))  # what a grader asks of a Process
+        return _Call(Grader(0, process=rank, **self.options), rank, news)
 
     def _failure(
         self, calls: Sequence[_Call], late: Sequence[int], timeout_s: float
