@@ -12,9 +12,13 @@ from .common import (
     WIDTHS,
     arrays,
     check_kept,
+    check_large,
+    column_major,
+    large_scores,
     layer_of,
     plain_attention,
     plain_layer,
+    steep,
 )
 
 N = 60  # additions behind an element of the output of attention
@@ -111,17 +115,27 @@ def test_with_one_group_it_is_multi_query(solution, H, T, causal, widths, seed):
 
 
 @rule("R3")
-@given(max_examples=20, heads=HEADS, T=FEW, causal=st.booleans(), seed=SEEDS)
-def test_large_scores_stay_in_their_group(solution, heads, T, causal, seed):
-    (q, k, v), words = drawn(seed, shapes_of(1, heads, T, T + 1, (4, 3)))
-    q, k = np.abs(q), np.abs(k)
-    q *= np.array([-20_000, 20_000, 3])[np.arange(heads[0]) % 3][:, None, None]
+@given(max_examples=20, heads=HEADS, T=FEW, causal=st.booleans(), dtype=DTYPES, seed=SEEDS)
+def test_large_scores_stay_in_their_group(solution, heads, T, causal, dtype, seed):
+    q, k, v, words = large_scores(seed, 1, *heads, T, T + 1, dtype)
 
     saw = solution.grouped_query_attention(q, k, v, causal=causal)
 
-    how = f"{words}, their magnitudes, heads of q times -20000, 20000, 3 in turn, causal={causal}"
     want = plain_attention(q, k, v, causal=causal)
-    check.close(saw, want, what="the output", given=how, n=N, scale=1e5)
+    check_large(saw, want, given=f"{words}, causal={causal}")
+
+
+@rule("R3")
+@given(max_examples=20, heads=HEADS, T=FEW, seed=SEEDS)
+def test_large_scores_pass_through_the_layer(solution, reference, heads, T, seed):
+    params, words = layer_of(reference, seed, heads)
+    params, words = steep(params), f"{words}, wq and bq times 300, wk and bk times 100"
+    (x,) = arrays(seed, (2, T, 5))
+
+    saw = solution.gqa_layer(params, x)
+
+    want = plain_layer(params, x)
+    check.close(saw, want, what="the output", given=f"{words}, x {x.shape}", n=N_LAYER, scale=1e5)
 
 
 @rule("R10")
@@ -143,6 +157,20 @@ def test_the_layer_projects_attends_and_mixes(
 
     want = plain_layer(params, x)
     check.close(saw, want, what="the output", given=f"{words}, x {x.shape}", n=N_LAYER)
+
+
+@rule("R10")
+@given(max_examples=15, heads=HEADS, T=FEW, seed=SEEDS)
+def test_the_layer_reads_arrays_of_any_layout(solution, reference, heads, T, seed):
+    params, words = layer_of(reference, seed, heads)
+    params = column_major(params)
+    x = arrays(seed, (T, 2, 5))[0].swapaxes(0, 1)
+    x.flags.writeable = False
+
+    saw = solution.gqa_layer(params, x)
+
+    words += f", read-only and in Fortran order, x {x.shape} a swapped view of (T, B, C)"
+    check.close(saw, plain_layer(params, x), what="the output", given=words, n=N_LAYER)
 
 
 @rule("R2")

@@ -15,6 +15,7 @@ from .common import (
     layer_of,
     plain_layer,
     plain_projection,
+    steep,
 )
 
 N = 300  # additions behind an element of the output
@@ -34,6 +35,21 @@ def test_any_pieces_give_what_the_layer_gives(solution, reference, heads, B, pie
         saw = solution.cached_layer(params, x[:, start:stop], memory)
         how = f"{words}, x {x.shape} in pieces of {pieces}, positions {start} to {stop - 1}"
         check.close(saw, want[:, start:stop], what="the output", given=how, n=N)
+
+
+@rule("R3")
+@given(max_examples=20, heads=HEADS, pieces=PIECES, seed=SEEDS)
+def test_large_scores_come_right_from_the_memory(solution, reference, heads, pieces, seed):
+    params, words = layer_of(reference, seed, heads)
+    params, words = steep(params), f"{words}, wq and bq times 300, wk and bk times 100"
+    (x,) = arrays(seed, (1, sum(pieces), 5))
+    want, memory = plain_layer(params, x), Memory(1)
+
+    stops = np.cumsum(pieces).tolist()
+    for start, stop in zip([0, *stops], stops, strict=False):
+        saw = solution.cached_layer(params, x[:, start:stop], memory)
+        how = f"{words}, x {x.shape} in pieces of {pieces}, positions {start} to {stop - 1}"
+        check.close(saw, want[:, start:stop], what="the output", given=how, n=N, scale=1e5)
 
 
 @rule("R12")

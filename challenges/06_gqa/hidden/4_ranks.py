@@ -1,10 +1,12 @@
 """Stage 4: the heads of one rank, with fewer key/value heads than ranks or more."""
 
+from functools import partial
+
 import numpy as np
 
 from pytest_llmgrind import check, given, rule, st
 
-from .common import SEEDS, arrays, layer_of, plain_layer
+from .common import SEEDS, arrays, check_kept, layer_of, plain_layer
 
 N = 400  # additions behind an element of a sum over ranks
 # (H, G), ranks: fewer key/value heads than ranks, as many, more.
@@ -90,6 +92,10 @@ def test_shards_share_nothing_with_the_whole(solution, reference, split, seed):
     for rank, part in enumerate(parts):
         how = f"{words}, rank {rank} of {n_ranks}"
         check.fresh(part, what="a shard", given=how, params=params)
+    other, _ = layer_of(reference, seed + 1, heads)
+    how = f"{words}, rank 0 of {n_ranks}"
+    again = partial(solution.shard_params, other, 0, n_ranks)
+    check_kept(parts[0], again, what="a shard", given=how)
 
 
 @rule("R4")
@@ -106,7 +112,8 @@ def test_shards_keep_the_dtype(solution, reference, split, seed):
 
 @rule("R28")
 def test_ranks_that_do_not_fit_are_named(solution, reference):
-    for heads, n_ranks in (((8, 2), 3), ((12, 4), 6), ((6, 3), 2), ((4, 2), 8), ((4, 2), 0)):
+    misfits = [((8, 2), 3), ((12, 4), 6), ((6, 3), 2), ((4, 2), 8), ((4, 2), 0), ((4, 2), -2)]
+    for heads, n_ranks in misfits:
         refuse(solution, reference, heads, 0, n_ranks, "n_ranks")
     for rank, n_ranks in ((-1, 2), (2, 2), (5, 4), (1, 1)):
         refuse(solution, reference, (8, 2), rank, n_ranks, "rank")

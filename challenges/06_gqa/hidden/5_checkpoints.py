@@ -1,15 +1,35 @@
 """Stage 5: checkpoints: fused and dealt out, pooled to fewer heads, aligned before that."""
 
+from functools import partial
+
 import numpy as np
 
 from pytest_llmgrind import check, given, rule, st
 
-from .common import DTYPES, HEADS, SEEDS, arrays, layer_of, plain_layer
+from .common import (
+    DTYPES,
+    HEADS,
+    SEEDS,
+    arrays,
+    check_kept,
+    column_major,
+    layer_of,
+    plain_layer,
+)
 
 N = 2000  # additions behind an element: a decomposition, two products with it, the layer
 # (H, G), n_kv_heads: groups of two and three, from one head for each query head and from shared.
 POOLS = st.sampled_from(
-    [((6, 6), 2), ((6, 6), 3), ((8, 4), 2), ((4, 4), 1), ((12, 6), 2), ((6, 2), 2), ((2, 2), 1)]
+    [
+        ((6, 6), 2),
+        ((6, 6), 3),
+        ((8, 4), 2),
+        ((4, 4), 1),
+        ((12, 6), 2),
+        ((6, 2), 2),
+        ((2, 2), 1),
+        ((3, 1), 1),
+    ]
 )
 WIDTHS = st.sampled_from([(5, 4), (2, 4), (8, 3), (4, 1)])  # C, D: also more columns than rows
 KV = ("wk", "bk", "wv", "bv")
@@ -38,11 +58,13 @@ def grouped(H, G):
     return order
 
 
-def check_unpacked(solution, reference, heads, widths, layout, order, seed):
+def check_unpacked(solution, reference, heads, widths, layout, order, transposed, seed):
     C, D = widths
     params, words = layer_of(reference, seed, heads, d_model=C, head_dim=D)
     w, b = fused(params, order)
     words += f", layout {layout}"
+    if transposed:  # as a checkpoint's (columns, C) comes
+        w, words = column_major({"w": w})["w"], f"{words}, w_qkv a read-only transposed view"
 
     saw = solution.unpack_qkv(w, b, n_heads=heads[0], n_kv_heads=heads[1], layout=layout)
 
@@ -53,17 +75,17 @@ def check_unpacked(solution, reference, heads, widths, layout, order, seed):
 
 
 @rule("R20")
-@given(heads=HEADS, widths=WIDTHS, seed=SEEDS)
-def test_concatenated_heads_are_found(solution, reference, heads, widths, seed):
-    order = concatenated(*heads)
-    check_unpacked(solution, reference, heads, widths, "concatenated", order, seed)
+@given(heads=HEADS, widths=WIDTHS, transposed=st.booleans(), seed=SEEDS)
+def test_concatenated_heads_are_found(solution, reference, heads, widths, transposed, seed):
+    order, layout = concatenated(*heads), "concatenated"
+    check_unpacked(solution, reference, heads, widths, layout, order, transposed, seed)
 
 
 @rule("R21")
-@given(heads=HEADS, widths=WIDTHS, seed=SEEDS)
-def test_heads_are_found_group_by_group(solution, reference, heads, widths, seed):
+@given(heads=HEADS, widths=WIDTHS, transposed=st.booleans(), seed=SEEDS)
+def test_heads_are_found_group_by_group(solution, reference, heads, widths, transposed, seed):
     order = grouped(*heads)
-    check_unpacked(solution, reference, heads, widths, "grouped", order, seed)
+    check_unpacked(solution, reference, heads, widths, "grouped", order, transposed, seed)
 
 
 @rule("R22")
@@ -243,6 +265,10 @@ def test_checkpoints_are_copied(solution, reference, pool, seed):
         made["align_heads"] = solution.align_heads(params, n)
     for call, new in made.items():
         check.fresh(new, what=f"an array of {call}", given=words, params=params)
+    other, _ = layer_of(reference, seed + 1, (H, G))
+    for call, new in made.items():
+        args = [other] if call == "contiguous_groups" else [other, n]
+        check_kept(new, partial(getattr(solution, call), *args), what=call, given=words)
 
 
 @rule("R28")
@@ -258,6 +284,7 @@ def test_checkpoints_that_do_not_fit_are_named(solution, reference):
     misfits = [
         ("n_kv_heads", {"n_kv_heads": 4}),
         ("n_kv_heads", {"n_kv_heads": 0}),
+        ("n_kv_heads", {"n_kv_heads": -2}),
         ("layout", {"layout": "interleaved"}),
         ("w_qkv", {"w": (5, 21), "b": (21,)}),
         ("w_qkv", {"w": (20,)}),

@@ -42,6 +42,25 @@ def arrays(seed, *shapes, dtype=np.float64, scale=1.0):
     return [(rng.standard_normal(shape) * scale).astype(dtype) for shape in shapes]
 
 
+def large_scores(seed, B, H, G, T, S, dtype):
+    """q, k and v whose scores are exact in any order of summation, and the words for them."""
+    rng = np.random.default_rng(seed)
+    q, k = (rng.integers(-2, 3, shape).astype(dtype) for shape in ((B, H, T, 4), (B, G, S, 4)))
+    q[..., 0] = np.array([-600, 600, 3])[np.arange(H) % 3][:, None]
+    k[..., 0] = 240 + 20 * (np.arange(S) // 2)  # pairs of keys, far from the next
+    words = (
+        f"seed {seed}, rng.integers(-2, 3, shape) for q {q.shape} and k {k.shape}, q[..., 0] -600, "
+        f"600, 3 for heads in turn, k[..., 0] 240, 240, 260, 260, … for keys, "
+        f"rng.standard_normal for v, {np.dtype(dtype)}"
+    )
+    return q, k, rng.standard_normal((B, G, S, 3)).astype(dtype), words
+
+
+def check_large(saw, want, *, given):
+    """Scores of at most 90,000 are rounded once, and nothing else comes near that."""
+    check.close(saw, want, what="the output", given=given, n=1, scale=9e4)
+
+
 def plain_attention(q, k, v, *, causal=False, uses=None):
     """One head after the other: query head h uses key/value head uses[h], in float64."""
     (B, H, T, D), (G, S) = q.shape, k.shape[1:3]
@@ -78,9 +97,29 @@ def layer_of(reference, seed, heads, *, d_model=5, head_dim=4, dtype=np.float64)
     return params, f"seed {seed}, {text}, {np.dtype(dtype)}"
 
 
+def steep(params):
+    """The same layer with scores in the tens of thousands."""
+    factors = {"wq": 300.0, "bq": 300.0, "wk": 100.0, "bk": 100.0}
+    return {name: array * factors.get(name, 1.0) for name, array in params.items()}
+
+
+def column_major(params):
+    """The same arrays, read-only, and in memory column after column."""
+    new = {name: np.asfortranarray(array.copy()) for name, array in params.items()}
+    for array in new.values():
+        array.flags.writeable = False
+    return new
+
+
 def check_kept(saw, again, *, what, given):
-    """A result is the same after another call, ``again``."""
-    check.that(isinstance(saw, np.ndarray), saw=f"a {type(saw).__name__} came back", given=given)
-    before = saw.copy()
+    """A result, an array or a dict of them, is the same after another call, ``again``."""
+    named = saw if isinstance(saw, dict) else {"": saw}
+    for array in named.values():
+        said = f"a {type(array).__name__} came back"
+        check.that(isinstance(array, np.ndarray), saw=said, given=given)
+    before = {name: array.copy() for name, array in named.items()}
     again()
-    check.equal(saw, before, what=f"{what}, after another call,", given=given, moved=True)
+    for name, array in before.items():
+        whose = f"{name} of {what}" if name else what
+        said = f"{whose}, after another call,"
+        check.equal(named[name], array, what=said, given=given, moved=True)
