@@ -19,6 +19,7 @@ from .common import (
 )
 
 N = 300  # additions behind an element of the output
+NEW = st.sampled_from([5, 1, 7])  # no group has 5 or 7 query heads: whose loads they are shows
 PIECES = st.sampled_from([[3, 1, 2], [1, 1, 1], [4], [1, 5], [2, 3, 1], [9, 1, 4]])
 LENGTHS = st.sampled_from([[3, 0, 5], [1, 2], [0, 4, 1, 1], [6]])
 
@@ -75,7 +76,7 @@ def test_the_memory_holds_the_heads_of_keys_and_values(
 
 
 @rule("R13")
-@given(heads=HEADS, lengths=LENGTHS, T=FEW, seed=SEEDS)
+@given(heads=HEADS, lengths=LENGTHS, T=NEW, seed=SEEDS)
 def test_no_head_is_loaded_twice_in_a_call(solution, reference, heads, lengths, T, seed):
     params, words = layer_of(reference, seed, heads)
     (new,) = arrays(seed, (len(lengths), T, 5))

@@ -46,11 +46,11 @@ def large_scores(seed, B, H, G, T, S, dtype):
     """q, k and v whose scores are exact in any order of summation, and the words for them."""
     rng = np.random.default_rng(seed)
     q, k = (rng.integers(-2, 3, shape).astype(dtype) for shape in ((B, H, T, 4), (B, G, S, 4)))
-    q[..., 0] = np.array([-600, 600, 3])[np.arange(H) % 3][:, None]
+    q[..., 0] = np.array([-600, 600, 0])[np.arange(H) % 3][:, None]
     k[..., 0] = 240 + 20 * (np.arange(S) // 2)  # pairs of keys, far from the next
     words = (
         f"seed {seed}, rng.integers(-2, 3, shape) for q {q.shape} and k {k.shape}, q[..., 0] -600, "
-        f"600, 3 for heads in turn, k[..., 0] 240, 240, 260, 260, … for keys, "
+        f"600, 0 for heads in turn, k[..., 0] 240, 240, 260, 260, … for keys, "
         f"rng.standard_normal for v, {np.dtype(dtype)}"
     )
     return q, k, rng.standard_normal((B, G, S, 3)).astype(dtype), words
