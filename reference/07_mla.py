@@ -172,7 +172,7 @@ def _extend(
     """Write x (B, T, C) to the cache, then attend to all that each row holds. -> (B, T, C)"""
     _check_fit(params, x, kv_cache, lengths)
     B, T, C = x.shape
-    positions = lengths[:, None] + np.arange(T)  # (B, T)
+    positions = lengths.astype(np.int64)[:, None] + np.arange(T)  # (B, T)
     new = [compress(params, x), shared_key(params, x, positions)]
     kv_cache[np.arange(B)[:, None], positions] = np.concatenate(new, axis=-1)
     S = positions.max() + 1

@@ -101,3 +101,21 @@ def test_projections_change_no_argument(solution, reference):
     ):
         with check.unchanged(given=f"{name}, {words}", params=params, argument=given_to):
             call(params, given_to)
+
+
+@rule("R6")
+def test_projections_stay_as_they_were(solution, reference):
+    params, x, words = make(reference, 6, {}, 2, 3)
+    latents = reference.compress(params, x)
+
+    for name, argument in (("compress", x), ("expand", latents), ("queries", x)):
+        call = getattr(solution, name)
+        first = call(params, argument)
+        call(params, 2 * argument[::-1])
+
+        want = getattr(reference, name)(params, argument)
+        pairs = [(first, want)] if name == "compress" else zip(first, want, strict=True)
+        how = f"{name}, {words}, after a second call with twice the argument[::-1]"
+        for index, (saw, right) in enumerate(pairs):
+            what = f"result {index} of the first call"
+            check.close(saw, right, what=what, given=how, n=N)

@@ -13,20 +13,32 @@ from .common import SEEDS, SIZES, SMALL, TOKENS, N, make
     B=st.sampled_from([2, 1, 3]),
     T=TOKENS,
     start=st.sampled_from([7, 0, 150_000]),
-    each=st.booleans(),
+    form=st.sampled_from(["(T,)", "(B, T)", "(B, 1)", "()"]),
     seed=SEEDS,
 )
-def test_one_rotated_key_serves_all_heads(solution, reference, size, B, T, start, each, seed):
+def test_one_rotated_key_serves_all_heads(solution, reference, size, B, T, start, form, seed):
     params, x, words = make(reference, seed, size, B, T)
-    positions = start + np.arange(T)
-    if each:
-        positions = positions + 5 * np.arange(B)[:, None]  # (B, T)
+    forms = {"(T,)": np.arange(T), "(B, 1)": 5 * np.arange(B)[:, None], "()": np.array(2)}
+    forms["(B, T)"] = forms["(T,)"] + forms["(B, 1)"]
+    positions = start + np.asarray(forms[form])
 
     saw = solution.shared_key(params, x, positions)
 
     want = reference.shared_key(params, x, positions)
     how = f"{words}, positions {positions.tolist()}"
     check.close(saw, want, what="keys", given=how, n=N)
+
+
+@rule("R7")
+def test_the_key_of_a_token_without_other_axes(solution, reference):
+    params, x, words = make(reference, 4, {}, 1, 3)
+
+    saw = solution.shared_key(params, x[0], np.array([9]))
+    one = solution.shared_key(params, x[0, 0], np.array(9))
+
+    want = reference.shared_key(params, x, np.full((1, 3), 9))
+    check.close(saw, want[0], what="keys", given=f"{words}, x[0] at positions [9]", n=N)
+    check.close(one, want[0, 0], what="the key", given=f"{words}, x[0, 0] at position 9", n=N)
 
 
 @rule("R8")
@@ -37,6 +49,15 @@ def test_forward_attends_with_both_parts_of_the_keys(solution, reference, size, 
     saw = solution.forward(params, x)
 
     check.close(saw, reference.forward(params, x), what="outputs", given=words, n=N)
+
+
+@rule("R8")
+def test_forward_attends_over_hundreds_of_tokens(solution, reference):
+    params, x, words = make(reference, 5, {"n_heads": 7}, 5, 150)
+
+    saw = solution.forward(params, x)
+
+    check.close(saw, reference.forward(params, x), what="outputs", given=words, n=N + 150)
 
 
 @rule("R9")
@@ -108,9 +129,11 @@ def test_inputs_of_attention_may_have_any_layout(solution, reference):
     for other in (np.asfortranarray(x), x.repeat(2, axis=1)[:, ::2], x[::-1][::-1]):
         how = f"{words} of strides {other.strides}"
         check.close(solution.forward(params, other), want, what="outputs", given=how, n=N)
-        for at in (positions, positions.astype(np.int32), np.asfortranarray(positions)):
+        kinds = [positions.astype(kind) for kind in (np.int8, np.uint16, np.int32, np.uint64)]
+        for at in (positions, np.asfortranarray(positions), *kinds):
             saw = solution.shared_key(params, other, at)
-            check.close(saw, key, what=f"keys at {at.tolist()}", given=how, n=N)
+            what = f"keys at {at.tolist()} as {at.dtype}"
+            check.close(saw, key, what=what, given=how, n=N)
 
 
 @rule("R6")
@@ -122,3 +145,18 @@ def test_attention_changes_no_argument(solution, reference):
         solution.shared_key(params, x, positions)
     with check.unchanged(given=f"forward, {words}", params=params, x=x):
         solution.forward(params, x)
+
+
+@rule("R6")
+def test_keys_and_outputs_stay_as_they_were(solution, reference):
+    params, x, words = make(reference, 6, {}, 2, 4)
+    positions = np.arange(4)
+
+    key, out = solution.shared_key(params, x, positions), solution.forward(params, x)
+    solution.shared_key(params, 2 * x[::-1], positions)
+    solution.forward(params, 2 * x[::-1])
+
+    how = f"{words}, after a second call with 2 * x[::-1]"
+    want = reference.shared_key(params, x, positions)
+    check.close(key, want, what="the first keys", given=how, n=N)
+    check.close(out, reference.forward(params, x), what="the first outputs", given=how, n=N)

@@ -24,6 +24,9 @@ def test_a_slot_is_a_latent_and_a_key_wide(solution, reference, size, batch, cap
     shape = (batch, capacity, params["w_dkv"].shape[1] + params["w_kr"].shape[1])
     how = f"{common.named(0, size)}, batch {batch}, capacity {capacity}"
     check.array(saw, shape=shape, dtype=dtype, what="the cache", given=how, finite=False)
+    low, high = np.lib.array_utils.byte_bounds(saw)
+    said = f"its {saw.nbytes} bytes lie among {high - low}"
+    check.that(high - low == saw.nbytes, saw=said, given=how, value=high - low)
 
 
 @rule("R12")
@@ -71,6 +74,16 @@ def test_each_row_goes_on_where_it_ended(solution, reference, size, lengths, T, 
     common.check_ragged(solution.extend_naive, reference, seed, size, lengths, T)
 
 
+@rule("R14")
+def test_a_long_prompt_may_come_in_pieces(solution, reference):
+    common.check_pieces(solution.extend_naive, reference, 6, {}, 2, [200, 1, 90, 1])
+
+
+@rule("R15")
+def test_rows_may_end_thousands_of_slots_apart(solution, reference):
+    common.check_far(solution.extend_naive, reference)
+
+
 @rule("R16")
 @given(max_examples=15, size=SIZES, seed=SEEDS)
 def test_nothing_is_known_but_what_the_cache_holds(solution, reference, size, seed):
@@ -93,17 +106,7 @@ def test_large_scores_do_not_overflow_with_a_cache(solution, reference, size, pr
 
 @rule("R18")
 def test_a_cache_that_does_not_fit_is_refused_and_unchanged(solution, reference):
-    refuse = common.check_refusals(solution.extend_naive, "extend_naive", reference)
-
-    refuse("kv_cache", lengths=(0, 4))
-    refuse("kv_cache", lengths=(6, 0))
-    refuse("kv_cache", cache=(2, 2, 12))
-    refuse("kv_cache", cache=(3, 6, 12))
-    refuse("kv_cache", cache=(1, 6, 12))
-    refuse("kv_cache", cache=(2, 6, 13))
-    refuse("kv_cache", cache=(2, 6, 8))
-    refuse("kv_cache", cache=(6, 12))
-    refuse("kv_cache", cache=(2, 6, 12, 1))
+    common.check_refused_caches(solution.extend_naive, "extend_naive", reference)
 
 
 @rule("R18")
@@ -121,16 +124,7 @@ def test_the_last_slot_can_be_filled(solution, reference):
 
 @rule("R19")
 def test_inputs_and_lengths_that_do_not_fit_are_named(solution, reference):
-    _, x, _ = common.make(reference, 3, {}, 2, 3)
-    refuse = common.check_refusals(solution.extend_naive, "extend_naive", reference)
-
-    refuse("x", x=x[0])
-    refuse("x", x=x[:, :0])
-    refuse("x", x=x[:, :, :19])
-    refuse("x", x=x[:0], cache=(0, 6, 12), lengths=())
-    refuse("lengths", lengths=(0, -1))
-    refuse("lengths", lengths=(0,))
-    refuse("lengths", lengths=(0, 1, 2))
+    common.check_refused_inputs(solution.extend_naive, "extend_naive", reference)
 
 
 @rule("R4")
@@ -147,6 +141,11 @@ def test_extending_changes_nothing_but_the_cache(solution, reference):
 @rule("R5")
 def test_cache_and_inputs_may_have_any_layout(solution, reference):
     common.check_layouts(solution.extend_naive, reference)
+
+
+@rule("R5")
+def test_lengths_may_be_of_any_integer_dtype(solution, reference):
+    common.check_integers(solution.extend_naive, reference)
 
 
 @rule("R12")

@@ -48,6 +48,21 @@ def test_both_ways_take_turns_on_one_cache(solution, reference, size, ways, seed
         check.close(saw, want[:, t : t + 1], what="outputs", given=how, n=common.N)
 
 
+@rule("R20")
+def test_new_weights_in_the_same_arrays_are_used(solution, reference):
+    params, x, words = common.make(reference, 11, {}, 2, 4)
+    cache = reference.init_cache(params, batch=2, capacity=4)
+    solution.extend_absorbed(params, x, cache, np.array([0, 0]))
+    for w in params.values():
+        w[...] = w[..., ::-1].copy()
+    want = reference.forward(params, x)
+
+    saw = solution.extend_absorbed(params, x, cache, np.array([0, 0]))
+
+    how = f"{words}, once more after the last axis of each parameter was reversed in place"
+    check.close(saw, want, what="outputs", given=how, n=common.N)
+
+
 @rule("R13")
 @given(max_examples=20, size=SIZES, lengths=LENGTHS, T=FEW, seed=SEEDS)
 def test_absorbed_writes_the_same_slots(solution, reference, size, lengths, T, seed):
@@ -58,6 +73,16 @@ def test_absorbed_writes_the_same_slots(solution, reference, size, lengths, T, s
 @given(max_examples=20, size=SIZES, B=st.sampled_from([2, 1, 3]), pieces=PIECES, seed=SEEDS)
 def test_absorbed_takes_pieces_as_well(solution, reference, size, B, pieces, seed):
     common.check_pieces(solution.extend_absorbed, reference, seed, size, B, pieces)
+
+
+@rule("R14")
+def test_absorbed_takes_long_pieces_as_well(solution, reference):
+    common.check_pieces(solution.extend_absorbed, reference, 6, {}, 2, [200, 1, 90, 1])
+
+
+@rule("R15")
+def test_absorbed_rows_may_end_thousands_of_slots_apart(solution, reference):
+    common.check_far(solution.extend_absorbed, reference)
 
 
 @rule("R16")
@@ -82,22 +107,12 @@ def test_absorbed_scores_do_not_overflow(solution, reference, size, prompt, seed
 
 @rule("R18")
 def test_absorbed_refuses_what_does_not_fit(solution, reference):
-    refuse = common.check_refusals(solution.extend_absorbed, "extend_absorbed", reference)
-
-    refuse("kv_cache", lengths=(0, 4))
-    refuse("kv_cache", cache=(3, 6, 12))
-    refuse("kv_cache", cache=(2, 6, 13))
+    common.check_refused_caches(solution.extend_absorbed, "extend_absorbed", reference)
 
 
 @rule("R19")
 def test_absorbed_names_inputs_and_lengths_that_do_not_fit(solution, reference):
-    _, x, _ = common.make(reference, 3, {}, 2, 3)
-    refuse = common.check_refusals(solution.extend_absorbed, "extend_absorbed", reference)
-
-    refuse("x", x=x[:, :0])
-    refuse("x", x=x[:, :, :19])
-    refuse("lengths", lengths=(0, -1))
-    refuse("lengths", lengths=(0,))
+    common.check_refused_inputs(solution.extend_absorbed, "extend_absorbed", reference)
 
 
 @rule("R4")
@@ -114,6 +129,11 @@ def test_absorbed_changes_nothing_but_the_cache(solution, reference):
 @rule("R5")
 def test_absorbed_takes_any_layout(solution, reference):
     common.check_layouts(solution.extend_absorbed, reference)
+
+
+@rule("R5")
+def test_absorbed_takes_lengths_of_any_integer_dtype(solution, reference):
+    common.check_integers(solution.extend_absorbed, reference)
 
 
 @rule("R21")
@@ -146,6 +166,17 @@ def test_multiply_adds_are_counted_exactly(solution, reference, size, n_new, n_h
     want = reference.multiply_adds(params, n_new=n_new, n_held=n_held)
     how = f"{common.named(0, size)}, n_new {n_new}, n_held {n_held}"
     check.equal(saw, want, what="multiply-adds", given=how)
+
+
+@rule("R6")
+def test_a_count_stays_as_it_was(solution, reference):
+    params, _, words = common.make(reference, 0, {}, 1)
+    saw = solution.multiply_adds(params, n_new=1, n_held=9)
+    solution.multiply_adds(params, n_new=2, n_held=0)
+
+    want = reference.multiply_adds(params, n_new=1, n_held=9)
+    how = f"{words}, n_new 1, n_held 9, after a call with n_new 2, n_held 0"
+    check.equal(saw, want, what="the first multiply-adds", given=how)
 
 
 def inputs(reference, rng, size, *, rows, slots):

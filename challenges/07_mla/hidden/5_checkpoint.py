@@ -58,6 +58,19 @@ def test_loading_changes_no_tensor(solution, reference):
     check.equal(sorted(state), names, what="the names in state after the call", given=words)
 
 
+@rule("R6")
+def test_loaded_parameters_stay_as_they_were(solution, reference):
+    state, heads, x, words = make(reference, 5, {}, 2, 4)
+    other, other_heads, _, _ = make(reference, 6, {}, 2, 4)
+
+    saw = load(solution, reference, state, heads, words)
+    solution.from_checkpoint(other, n_heads=other_heads)
+
+    out = reference.forward(saw, x)
+    how = f"{words}, after a second layer, of seed 6, was loaded"
+    check.close(out, layer(state, heads, x), what=OUT, given=how, n=common.N)
+
+
 @rule("R5")
 def test_tensors_may_have_any_layout(solution, reference):
     state, heads, x, words = make(reference, 4, {}, 2, 5)
@@ -88,6 +101,15 @@ def test_a_missing_tensor_is_named(solution, reference, size, index):
     del state[name]
 
     what = {"what": "from_checkpoint", "names": name, "given": f"{words}, without {name}"}
+    check.raises(ValueError, solution.from_checkpoint, state, n_heads=heads, **what)
+
+
+@rule("R26")
+def test_a_layer_without_queries_is_refused(solution, reference):
+    state, heads, _, words = make(reference, 0, {"q_lora_rank": None}, 1, 1)
+    del state["q_proj.weight"]
+
+    what = {"what": "from_checkpoint", "given": f"{words}, without any q_ tensor"}
     check.raises(ValueError, solution.from_checkpoint, state, n_heads=heads, **what)
 
 

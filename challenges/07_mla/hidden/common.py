@@ -105,9 +105,11 @@ def check_ragged(extend, reference, seed, size, lengths, T):
 def check_slots(solution, extend, reference, seed, size, lengths, T):
     """New slots hold latent and key, all others what they held."""
     params, _, _ = make(reference, seed, size, 1)
-    rows, cache, x = ragged(reference, params, seed, lengths, 2, T)
+    rows, cache, x = ragged(reference, params, seed, lengths, 4, T)
+    cache[:, -2:] = np.array([np.inf, np.nan])[:, None]
     before, lengths = cache.copy(), np.array(lengths)
     how = f"{named(seed, size)}, rows that hold {lengths.tolist()} tokens, then {T} more each"
+    how += ", the last two slots inf and NaN"
 
     extend(params, x, cache, lengths)
 
@@ -153,17 +155,17 @@ def check_no_memory(extend, reference, seed, size):
     extend(params, x[:, :4], cache, np.zeros(3, np.int64))
     extend(params, other[:, :4], second, np.zeros(3, np.int64))
 
-    moved = cache[order].copy()
+    moved, second[...] = cache[order].copy(), second[order]
     saw = {
         "first": extend(params, x[order, 4:], moved, np.full(3, 4)),
-        "other": extend(params, other[:, 4:], second, np.full(3, 4)),
+        "other": extend(params, other[order, 4:], second, np.full(3, 4)),
     }
 
-    words += ", two caches in turns"
-    how = f"{words}, rows of the first moved to {order.tolist()} after 4 tokens"
+    words += f", two caches in turns, rows {order.tolist()} after 4 tokens"
+    how = f"{words}, the first copied to another array"
     check.close(saw["first"], want["first"][order, 4:], what="outputs", given=how, n=N)
-    second = f"{words}, the second"
-    check.close(saw["other"], want["other"][:, 4:], what="outputs", given=second, n=N)
+    second = f"{words}, the second in the same array"
+    check.close(saw["other"], want["other"][order, 4:], what="outputs", given=second, n=N)
 
     # As if 2 of the tokens had been taken back.
     saw = extend(params, x[order, 2:3], moved, np.full(3, 2))
@@ -183,6 +185,64 @@ def check_large_scores(extend, reference, seed, size, prompt):
     # A score of 10,000 is known to 10,000 rounding errors, and so is what its weight multiplies.
     how = f"{words}, w_uq times 4000, {prompt} tokens and 2"
     check.close(np.concatenate(saw, 1), want, what="outputs", given=how, n=N, scale=1e4)
+
+
+def check_far(extend, reference):
+    """Rows that end thousands of slots apart, each as it is alone."""
+    lengths = np.array([4999, 0, 150, 2048, 1, 700])
+    rng = np.random.default_rng(8)
+    params = reference.init_params(rng)
+    x, cache = rng.standard_normal((6, 2, 20)), rng.standard_normal((6, 5001, 12))
+    alone = zip(x, cache.copy(), lengths, strict=True)
+    want = [reference.extend_naive(params, u[None], c[None], n[None])[0] for u, c, n in alone]
+
+    saw = extend(params, x, cache, lengths)
+
+    how = f"seed 8, x {x.shape}, then kv_cache {cache.shape} drawn like x, lengths {lengths.tolist()}"
+    check.close(saw, np.stack(want), what="outputs", given=how, n=N + 5000)
+
+
+def check_integers(extend, reference):
+    """Lengths mean the same in any integer dtype, also where it has no room for a sum."""
+    rng = np.random.default_rng(9)
+    params = reference.init_params(rng)
+    x, cache = rng.standard_normal((2, 9, 20)), rng.standard_normal((2, 140, 12))
+    want = reference.extend_naive(params, x, cache.copy(), np.array([3, 125]))
+
+    for dtype in (np.int8, np.uint8, np.int16, np.uint64):
+        saw = extend(params, x, cache.copy(), np.array([3, 125], dtype))
+
+        how = f"seed 9, x {x.shape}, then kv_cache {cache.shape} drawn like x"
+        how += f", lengths [3, 125] as {dtype.__name__}"
+        check.close(saw, want, what="outputs", given=how, n=N + 140)
+
+
+def check_refused_caches(extend, name, reference):
+    refuse = check_refusals(extend, name, reference)
+
+    refuse("kv_cache", lengths=(0, 4))
+    refuse("kv_cache", lengths=(6, 0))
+    refuse("kv_cache", cache=(2, 2, 12))
+    refuse("kv_cache", cache=(3, 6, 12))
+    refuse("kv_cache", cache=(1, 6, 12))
+    refuse("kv_cache", cache=(2, 6, 13))
+    refuse("kv_cache", cache=(2, 6, 8))
+    refuse("kv_cache", cache=(6, 12))
+    refuse("kv_cache", cache=(2, 6, 12, 1))
+
+
+def check_refused_inputs(extend, name, reference):
+    _, x, _ = make(reference, 3, {}, 2, 3)
+    refuse = check_refusals(extend, name, reference)
+
+    refuse("x", x=x[0])
+    refuse("x", x=x[:, :0])
+    refuse("x", x=x[:, :, :19])
+    refuse("x", x=x[:0], cache=(0, 6, 12), lengths=())
+    refuse("lengths", lengths=(0, -1))
+    refuse("lengths", lengths=(0,))
+    refuse("lengths", lengths=(0, 1, 2))
+    refuse("lengths", lengths=((0,), (1,)))
 
 
 def check_refusals(extend, name, reference):
