@@ -104,6 +104,11 @@ def test_large_scores_do_not_overflow_with_a_cache(solution, reference, size, pr
     common.check_large_scores(solution.extend_naive, reference, seed, size, prompt)
 
 
+@rule("R11")
+def test_large_scores_may_come_late_in_a_long_row(solution, reference):
+    common.check_large_scores(solution.extend_naive, reference, 1, {}, 300)
+
+
 @rule("R18")
 def test_a_cache_that_does_not_fit_is_refused_and_unchanged(solution, reference):
     common.check_refused_caches(solution.extend_naive, "extend_naive", reference)
@@ -145,7 +150,7 @@ def test_cache_and_inputs_may_have_any_layout(solution, reference):
 
 @rule("R5")
 def test_lengths_may_be_of_any_integer_dtype(solution, reference):
-    common.check_integers(solution.extend_naive, reference)
+    common.check_integers(solution.extend_naive, "extend_naive", reference)
 
 
 @rule("R12")

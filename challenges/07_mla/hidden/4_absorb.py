@@ -105,6 +105,11 @@ def test_absorbed_scores_do_not_overflow(solution, reference, size, prompt, seed
     common.check_large_scores(solution.extend_absorbed, reference, seed, size, prompt)
 
 
+@rule("R11")
+def test_absorbed_scores_may_be_large_late_in_a_long_row(solution, reference):
+    common.check_large_scores(solution.extend_absorbed, reference, 1, {}, 300)
+
+
 @rule("R18")
 def test_absorbed_refuses_what_does_not_fit(solution, reference):
     common.check_refused_caches(solution.extend_absorbed, "extend_absorbed", reference)
@@ -133,7 +138,7 @@ def test_absorbed_takes_any_layout(solution, reference):
 
 @rule("R5")
 def test_absorbed_takes_lengths_of_any_integer_dtype(solution, reference):
-    common.check_integers(solution.extend_absorbed, reference)
+    common.check_integers(solution.extend_absorbed, "extend_absorbed", reference)
 
 
 @rule("R21")

@@ -8,7 +8,7 @@ from pytest_llmgrind import check, st
 
 N = 200  # additions behind an output: a projection of 20, a norm, a head and a row of slots, twice
 SEEDS = st.integers(0, 999)
-# Every width differs from every other. What a failure is shown with is the first that fails.
+# Every width differs from every other, but in the last, where all are the same. What a failure is shown with is the first that fails.
 SIZES = st.sampled_from(
     [
         {},
@@ -30,6 +30,15 @@ SIZES = st.sampled_from(
             "v_head_dim": 6,
             "kv_lora_rank": 4,
             "q_lora_rank": None,
+        },
+        {
+            "d_model": 4,
+            "n_heads": 4,
+            "qk_nope_head_dim": 4,
+            "qk_rope_head_dim": 4,
+            "v_head_dim": 4,
+            "kv_lora_rank": 4,
+            "q_lora_rank": 4,
         },
     ]
 )
@@ -184,7 +193,8 @@ def check_large_scores(extend, reference, seed, size, prompt):
 
     # A score of 10,000 is known to 10,000 rounding errors, and so is what its weight multiplies.
     how = f"{words}, w_uq times 4000, {prompt} tokens and 2"
-    check.close(np.concatenate(saw, 1), want, what="outputs", given=how, n=N, scale=1e4)
+    n = N + prompt
+    check.close(np.concatenate(saw, 1), want, what="outputs", given=how, n=n, scale=1e4)
 
 
 def check_far(extend, reference):
@@ -198,11 +208,12 @@ def check_far(extend, reference):
 
     saw = extend(params, x, cache, lengths)
 
-    how = f"seed 8, x {x.shape}, then kv_cache {cache.shape} drawn like x, lengths {lengths.tolist()}"
+    how = f"seed 8, x {x.shape}, then kv_cache {cache.shape} drawn like x"
+    how += f", lengths {lengths.tolist()}"
     check.close(saw, np.stack(want), what="outputs", given=how, n=N + 5000)
 
 
-def check_integers(extend, reference):
+def check_integers(extend, name, reference):
     """Lengths mean the same in any integer dtype, also where it has no room for a sum."""
     rng = np.random.default_rng(9)
     params = reference.init_params(rng)
@@ -210,11 +221,14 @@ def check_integers(extend, reference):
     want = reference.extend_naive(params, x, cache.copy(), np.array([3, 125]))
 
     for dtype in (np.int8, np.uint8, np.int16, np.uint64):
-        saw = extend(params, x, cache.copy(), np.array([3, 125], dtype))
+        lengths = np.array([3, 125], dtype)
+        saw = extend(params, x, cache.copy(), lengths)
 
         how = f"seed 9, x {x.shape}, then kv_cache {cache.shape} drawn like x"
         how += f", lengths [3, 125] as {dtype.__name__}"
         check.close(saw, want, what="outputs", given=how, n=N + 140)
+        args, how = (params, x, cache[:, :130].copy(), lengths), f"{how}, the first 130 slots"
+        check.raises(ValueError, extend, *args, names="kv_cache", what=name, given=how)
 
 
 def check_refused_caches(extend, name, reference):
