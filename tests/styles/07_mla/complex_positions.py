@@ -26,10 +26,10 @@ def forward(params, x):
 def _extend(params, x, kv_cache, lengths, attend):
     _check_fit(params, x, kv_cache, lengths)
     B, T, _ = x.shape
-    at = lengths.reshape(-1, 1) + np.arange(T, dtype=lengths.dtype)
+    at = lengths.reshape(-1, 1).astype(np.int32) + np.arange(T, dtype=np.int32)
     flat = np.concatenate([compress(params, x), shared_key(params, x, at)], axis=2)
     held = np.zeros((B, at.max() + 1, flat.shape[2]), x.dtype)
-    for row, slots, copy, n in zip(flat, kv_cache, held, lengths, strict=True):
+    for row, slots, copy, n in zip(flat, kv_cache, held, lengths.tolist(), strict=True):
         slots[n : n + T] = row
         copy[: n + T] = slots[: n + T]
     q_nope, q_rope = queries(params, x)

@@ -18,7 +18,7 @@ def extend_absorbed(params, x, kv_cache, lengths):
     w_q = np.einsum("qhd,lhd->qhl", w["w_uq"][..., :Dn], w["w_uk"])  # (Lq, H, L)
     w_out = np.einsum("lhd,hdc->hlc", w["w_uv"], w["w_o"])  # (H, L, C)
     h = x.astype(np.float64)
-    positions = np.add.outer(lengths, np.arange(x.shape[1], dtype=np.int32))
+    positions = np.add.outer(np.int32(lengths), np.arange(x.shape[1], dtype=np.int32))
     for b, at in enumerate(positions):
         kv_cache[b, at, :L] = rms_norm(h[b] @ w["w_dkv"], w["kv_norm"])
         kv_cache[b, at, L:] = rope(h[b] @ w["w_kr"], at)
