@@ -64,7 +64,7 @@ def verify(
     q = np.concatenate([q, np.zeros_like(p[:, :1])], axis=1)  # (B, γ + 1, V)
     rows = np.arange(B)
     tokens = np.full((B, gamma + 1), PLACEHOLDER, np.int64)
-    tokens[:, :gamma] = np.where(np.arange(gamma) < n[:, None], draft, PLACEHOLDER)
+    tokens[:, :gamma] = np.where(np.arange(gamma) < n[:, None], draft.astype(np.int64), PLACEHOLDER)
     tokens[rows, n] = _draw(rng, residual(p[rows, n], q[rows, n]))
     return tokens, n.astype(np.int64)
 
@@ -124,14 +124,15 @@ def estimate_alpha(n_accepted: np.ndarray, gamma: int) -> float:
     _check(gamma >= 1, f"gamma: wanted 1 or more, got {gamma}")
     ok = len(n_accepted) > 0 and n_accepted.min() >= 0 and n_accepted.max() <= gamma
     _check(ok, f"n_accepted: wanted one step or more of 0 to {gamma}, got {n_accepted}")
-    return float(n_accepted.sum() / np.minimum(n_accepted + 1, gamma).sum())
+    n = n_accepted.astype(np.int64)
+    return float(n.sum() / np.minimum(n + 1, gamma).sum())
 
 
 def propose_ngram(
     tokens: np.ndarray, *, gamma: int, max_ngram: int, min_ngram: int = 1
 ) -> np.ndarray:
     """What followed the longest n-gram at the end when it first occurred. (0 to γ,) int64"""
-    _check(1 <= min_ngram <= max_ngram, f"min_ngram: wanted 1 to {max_ngram}, got {min_ngram}")
+    _check_ngram(max_ngram, min_ngram)
     for n in range(min(max_ngram, len(tokens) - 1), min_ngram - 1, -1):
         windows = np.lib.stride_tricks.sliding_window_view(tokens[:-1], n)  # (T - n, n)
         found = np.flatnonzero((windows == tokens[-n:]).all(axis=1))
@@ -152,6 +153,7 @@ def generate_lookup(
     eos_id: int | None = None,
 ) -> np.ndarray:
     """The target's greedy tokens after prompt, drafted from the text itself. (n,) int64"""
+    _check_ngram(max_ngram, min_ngram)
 
     def propose(tokens: np.ndarray, n: int) -> np.ndarray:
         return propose_ngram(tokens, gamma=n, max_ngram=max_ngram, min_ngram=min_ngram)
@@ -267,6 +269,10 @@ def _draw(rng: np.random.Generator, p: np.ndarray) -> np.ndarray:
     """One token a row of p (B, V), which need not add up to 1 exactly. -> (B,)"""
     cdf = p.cumsum(axis=-1, dtype=np.float64)
     return (cdf <= rng.random((len(p), 1)) * cdf[:, -1:]).sum(axis=-1)
+
+
+def _check_ngram(most: int, least: int) -> None:
+    _check(1 <= least <= most, f"min_ngram: wanted 1 to {most}, got {least}")
 
 
 def _check(ok: bool, text: str) -> None:

@@ -310,7 +310,7 @@ def generate_lookup(
     min_ngram: int = 1,
     eos_id: int | None = None,
 ) -> np.ndarray:
-    """``generate_greedy`` with the drafts of ``propose_ngram``. Same result, same errors.
+    """``generate_greedy`` with the drafts of ``propose_ngram``. Same result, the errors of both.
 
     >>> def count(tokens, keep):
     ...     return np.eye(5)[(np.asarray(tokens) + 1) % 5]

@@ -4,64 +4,15 @@ import numpy as np
 
 from pytest_llmgrind import check, given, rule, st
 
-PERIOD = 7  # the models' logits depend on the last two tokens and on the position modulo this
-SEEDS = st.integers(0, 999)
+from .common import MISSES, SEEDS, SIZES, alone, draw, ends_with, far, in_turn, model, noted, steps
+
 WORDS = st.sampled_from([7, 3, 300])
-SIZES = st.sampled_from([5, 2, 3, 11])
 GAMMAS = st.sampled_from([3, 1, 2, 4, 7, 0])
-MISSES = st.sampled_from([0.3, 0.0, 0.1, 1.0])
 
 
-def draw(seed, V, miss, T):
-    """Tables of a target and of a draft model that differ in a share ``miss`` of contexts."""
-    rng = np.random.default_rng(seed)
-    target = rng.standard_normal((V, V, PERIOD, V))
-    other = rng.standard_normal(target.shape)
-    draft = np.where(rng.random(target.shape[:3])[..., None] < miss, other, target)
-    words = f"seed {seed}, V={V}, miss={miss}, prompt of {T}"
-    return target, draft, rng.integers(0, V, T), words
-
-
-def model(table):
-    """A model with a cache as the spec has it, and the list of its calls:
-    how many tokens it kept, how many it computed, and how many of these for the second time.
-    """
-    held, calls = [], []
-
-    def call(tokens, keep):
-        new = [int(token) for token in tokens]
-        if not 0 <= keep <= len(held):
-            raise ValueError(f"keep: wanted 0 to {len(held)}, the tokens held, got {keep}")
-        if not new:
-            raise ValueError("tokens: a model was called with none")
-        same = [a == b for a, b in zip(new, held[keep:], strict=False)]
-        again = [*same, False].index(False)  # computed before, behind the same text
-        held[keep:] = new
-        calls.append((int(keep), len(new), again))
-        text, at = np.array([0, *held]), np.arange(keep, len(held))
-        return table[text[at], text[at + 1], at % PERIOD]
-
-    return call, calls
-
-
-def alone(table, prompt, new):
-    """The greedy tokens of a model by itself."""
-    text = [0, *map(int, prompt)]
-    for _ in range(new):
-        at = len(text) - 2
-        text.append(int(table[text[-2], text[-1], at % PERIOD].argmax()))
-    return np.array(text[len(prompt) + 1 :], np.int64)
-
-
-def steps(target, draft, prompt, new, gamma):
-    """Calls of the target that a text takes, if each verifies a draft of the draft model."""
-    text, n = [*map(int, prompt), *alone(target, prompt, new)], len(prompt)
-    count = 0
-    while n < len(text):
-        wish = alone(draft, text[:n], min(gamma, len(text) - n - 1))
-        right = np.logical_and.accumulate(wish == text[n : n + len(wish)]).sum()
-        n, count = n + int(right) + 1, count + 1
-    return count
+def drafts_of(table):
+    """What a draft model of that table proposes after a text."""
+    return lambda text, n: alone(table, text, n)
 
 
 @rule("R1")
@@ -103,12 +54,25 @@ def test_of_equal_logits_the_target_takes_the_lowest_id(solution):
 
 
 @rule("R2")
+@given(max_examples=15, V=WORDS, seed=SEEDS)
+def test_logits_that_hardly_differ_are_not_equal(solution, V, seed):
+    rng = np.random.default_rng(seed)
+    best = rng.integers(0, V, 3)
+    logits = 20 + np.spacing(20.0) * 2 * np.eye(V)[best]
+
+    saw = solution.verify_greedy(logits, best[:2])
+
+    how = f"seed {seed}, V={V}, logits of 20, one in each row larger by 7e-15, drafted where it is"
+    check.equal(saw, best.astype(np.int64), what="tokens", given=how)
+
+
+@rule("R2")
 @given(max_examples=15, gamma=GAMMAS, seed=SEEDS)
 def test_ties_are_broken_alike_in_generation(solution, gamma, seed):
     target, draft, prompt, words = draw(seed, 4, 0.3, 3)
     target, draft = target.round(), draft.round()
 
-    saw = solution.generate_greedy(model(target)[0], model(draft)[0], prompt, 9, gamma=gamma)
+    saw = solution.generate_greedy(model(target), model(draft), prompt, 9, gamma=gamma)
 
     how = f"{words}, logits rounded to integers, 9 new tokens, gamma={gamma}"
     check.equal(saw, alone(target, prompt, 9), what="tokens", given=how)
@@ -128,26 +92,62 @@ def test_the_text_is_the_targets_own(solution, V, miss, T, new, gamma, dtype, se
     target, draft, prompt, words = draw(seed, V, miss, T)
 
     saw = solution.generate_greedy(
-        model(target)[0], model(draft)[0], prompt.astype(dtype), new, gamma=gamma
+        model(target), model(draft), prompt.astype(dtype), new, gamma=gamma
     )
 
     how = f"{words} as {dtype}, {new} new tokens, gamma={gamma}"
     check.equal(saw, alone(target, prompt, new), what="tokens", given=how)
 
 
+def counting(V, mistaken):
+    """Logits of the next token, modulo V, for the one after it at every third position."""
+
+    def logits_of(tokens, positions):
+        logits = np.zeros((len(tokens), V), np.float32)
+        ahead = 1 + (mistaken & (positions % 3 == 2))
+        logits[np.arange(len(tokens)), (tokens + ahead) % V] = 1
+        return logits
+
+    return logits_of
+
+
+@rule("R3")
+def test_no_token_is_too_large(solution):
+    for V, T in ((300, 2), (70_000, 3)):
+        target, draft = (model(counting(V, mistaken=k)) for k in (False, True))
+        prompt = np.arange(V - 50 - T, V - 50)
+
+        saw = solution.generate_greedy(target, draft, prompt, 60)
+
+        how = f"V={V:,}, after each token the next, from {V - 50:,} on over 0 to 9, 60 new tokens"
+        check.equal(saw, np.arange(V - 50, V + 10) % V, what="tokens", given=how)
+
+
 @rule("R4")
 @given(V=SIZES, miss=MISSES, new=st.sampled_from([17, 2, 6, 1, 30]), gamma=GAMMAS, seed=SEEDS)
 def test_a_call_of_the_target_brings_all_it_can(solution, V, miss, new, gamma, seed):
     target, draft, prompt, words = draw(seed, V, miss, 3)
-    call, calls = model(target)
+    call, calls = noted(target)
 
-    solution.generate_greedy(call, model(draft)[0], prompt, new, gamma=gamma)
+    solution.generate_greedy(call, model(draft), prompt, new, gamma=gamma)
 
     how = f"{words}, {new} new tokens, gamma={gamma}"
     text = f"the target was called {len(calls)} times"
-    most = steps(target, draft, prompt, new, gamma) + 1
+    most = steps(target, drafts_of(draft), prompt, new, gamma) + 1
     check.that(len(calls) <= most, saw=f"{text}, which is too often", given=how, value=calls)
     check.that(len(calls) > 0, saw=f"{text} for {new} tokens", given=how, value=calls)
+
+
+@rule("R4")
+def test_large_ids_are_drafted_as_they_are(solution):
+    call, calls = noted(counting(70_000, mistaken=False))
+    draft, prompt = model(counting(70_000, mistaken=False)), np.arange(69_960, 69_963)
+
+    solution.generate_greedy(call, draft, prompt, 60)
+
+    how = "V=70,000, after each token the next, from 69,960 on over 0, 60 new tokens"
+    text = f"the target was called {len(calls)} times, which is too often"
+    check.that(len(calls) <= 13, saw=text, given=how, value=calls)
 
 
 @rule("R5")
@@ -158,7 +158,7 @@ def test_nothing_follows_the_first_end_token(solution, miss, at, gamma, T, seed)
 
     for eos_id in (int(whole[at]), int(prompt[-1]), None, 5):
         saw = solution.generate_greedy(
-            model(target)[0], model(draft)[0], prompt, 12, gamma=gamma, eos_id=eos_id
+            model(target), model(draft), prompt, 12, gamma=gamma, eos_id=eos_id
         )
         ends = np.flatnonzero(whole == eos_id) + 1
         how = f"{words}, 12 new tokens, gamma={gamma}, eos_id={eos_id}"
@@ -166,19 +166,16 @@ def test_nothing_follows_the_first_end_token(solution, miss, at, gamma, T, seed)
 
 
 @rule("R5")
-def test_no_call_follows_the_first_end_token(solution):
-    target, draft, prompt, words = draw(4, 5, 0.0, 3)
-    whole = alone(target, prompt, 12)
-    first = int(np.flatnonzero(whole == whole[4])[0])
-    call, calls = model(target)
+@given(miss=MISSES, at=st.integers(0, 11), gamma=GAMMAS, seed=SEEDS)
+def test_no_call_follows_the_first_end_token(solution, miss, at, gamma, seed):
+    target, draft, prompt, words = draw(seed, 5, miss, 3)
+    eos_id = int(alone(target, prompt, 12)[at])
+    log, *models = in_turn(target=target, draft=draft)
 
-    solution.generate_greedy(
-        call, model(draft)[0], prompt, 12, gamma=1, eos_id=int(whole[4])
-    )
+    saw = solution.generate_greedy(*models, prompt, 24, gamma=gamma, eos_id=eos_id)
 
-    how = f"{words}, 12 new tokens, gamma=1, eos_id={whole[4]}"
-    text = f"the target was called {len(calls)} times"
-    check.that(len(calls) <= first // 2 + 2, saw=text, given=how, value=calls)
+    how = f"{words}, 24 new tokens, gamma={gamma}, eos_id={eos_id}"
+    ends_with(log, 3 + len(saw) - 1, given=how)
 
 
 @rule("R6")
@@ -186,24 +183,23 @@ def test_no_call_follows_the_first_end_token(solution):
 def test_no_model_is_asked_beyond_the_end(solution, V, miss, new, gamma, seed):
     target, draft, prompt, words = draw(seed, V, miss, 3)
     how = f"{words}, {new} new tokens, gamma={gamma}"
-    (one, ones), (two, twos) = model(target), model(draft)
+    (one, ones), (two, twos) = noted(target), noted(draft)
 
     solution.generate_greedy(one, two, prompt, new, gamma=gamma)
 
     for name, calls in (("target", ones), ("draft", twos)):
-        far = max((keep + n for keep, n, _ in calls), default=0)
-        text = f"a call of the {name} model brought its text to {far} tokens"
-        check.that(far <= max(3 + new - 1, 3), saw=text, given=how, value=far)
+        text = f"a call of the {name} model brought its text to {far(calls)} tokens"
+        check.that(far(calls) <= max(3 + new - 1, 3), saw=text, given=how, value=calls)
 
 
 @rule("R6")
 @given(gamma=GAMMAS, new=st.sampled_from([12, 5]), seed=SEEDS)
 def test_a_draft_has_at_most_gamma_tokens(solution, gamma, new, seed):
     target, draft, prompt, words = draw(seed, 5, 0.0, 3)
-    call, calls = model(target)
+    call, calls = noted(target)
 
     # A draft model that likes least what the target likes most is never right.
-    solution.generate_greedy(call, model(-draft)[0], prompt, new, gamma=gamma)
+    solution.generate_greedy(call, model(-draft), prompt, new, gamma=gamma)
 
     how = f"{words}, draft model with the negative logits, {new} new tokens, gamma={gamma}"
     for index, (keep, n, _) in enumerate(calls):
@@ -218,8 +214,8 @@ def test_a_draft_has_four_tokens_unless_gamma_is_given(solution):
     logs = []
 
     for kwargs in ({}, {"gamma": 4}):
-        call, calls = model(target)
-        solution.generate_greedy(call, model(draft)[0], prompt, 30, **kwargs)
+        call, calls = noted(target)
+        solution.generate_greedy(call, model(draft), prompt, 30, **kwargs)
         logs.append(calls)
 
     text = "without gamma, the target was called as it is not with gamma=4"
@@ -238,7 +234,7 @@ def test_greedy_calls_change_no_argument(solution):
         saw = solution.verify_greedy(logits, tokens)
     check.fresh(saw, what="tokens of verify_greedy", draft=tokens)
     with check.unchanged(given=f"generate_greedy, {words}", prompt=prompt):
-        saw = solution.generate_greedy(model(target)[0], model(draft)[0], prompt, 8)
+        saw = solution.generate_greedy(model(target), model(draft), prompt, 8)
     check.fresh(saw, what="tokens of generate_greedy", prompt=prompt)
 
 
@@ -247,21 +243,19 @@ def test_greedy_calls_name_a_bad_argument(solution):
     target, draft, prompt, words = draw(6, 5, 0.3, 4)
     logits = np.zeros((3, 5))
 
-    def generate(prompt, gamma):
-        return solution.generate_greedy(
-            model(target)[0], model(draft)[0], prompt, 3, gamma=gamma
-        )
+    def generate(prompt, gamma, new):
+        return solution.generate_greedy(model(target), model(draft), prompt, new, gamma=gamma)
 
     for n in (1, 3):
         what = {"what": "verify_greedy", "given": f"logits (3, 5), draft of {n}"}
         check.raises(
             ValueError, solution.verify_greedy, logits, np.zeros(n, int), names="logits", **what
         )
-    what = {"what": "generate_greedy", "given": f"{words}, "}
-    what["given"] = "an empty prompt"
-    check.raises(ValueError, generate, prompt[:0], 2, names="prompt", **what)
-    what["given"] = f"{words}, gamma=-1"
-    check.raises(ValueError, generate, prompt, -1, names="gamma", **what)
+    for new in (3, 0):
+        what = {"what": "generate_greedy", "given": f"an empty prompt, {new} new tokens"}
+        check.raises(ValueError, generate, prompt[:0], 2, new, names="prompt", **what)
+        what["given"] = f"{words}, gamma=-1, {new} new tokens"
+        check.raises(ValueError, generate, prompt, -1, new, names="gamma", **what)
 
 
 def inputs(rng):
@@ -275,7 +269,7 @@ def verify(count, target, draft, prompt, words):
 
 def run(impl, target, draft, prompt, words):
     """The calls of both models, once the tokens are known to be right."""
-    (one, ones), (two, twos) = model(target), model(draft)
+    (one, ones), (two, twos) = noted(target), noted(draft)
     saw = impl.generate_greedy(one, two, prompt, 60, gamma=4)
     how = f"{words}, 60 new tokens, gamma=4"
     check.equal(saw, alone(target, prompt, 60), what="tokens", given=how)
@@ -299,7 +293,7 @@ def test_no_position_is_computed_twice(count):
 @given(max_examples=15, miss=MISSES, gamma=GAMMAS, seed=SEEDS)
 def test_only_what_was_rejected_is_computed_again(solution, miss, gamma, seed):
     target, draft, prompt, words = draw(seed, 5, miss, 40)
-    (one, ones), (two, twos) = model(target), model(draft)
+    (one, ones), (two, twos) = noted(target), noted(draft)
 
     solution.generate_greedy(one, two, prompt, 20, gamma=gamma)
 

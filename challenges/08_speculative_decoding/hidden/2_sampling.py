@@ -1,9 +1,6 @@
 """Stage 2: sampled text has the target's distribution, whatever the draft model proposes.
 
-Each count accuses a right solution less than once in 1e11 runs, whatever that does with its random
-numbers: n independent rows are off by more than `unlikely` allows with that probability at most
-(Chernoff's bound for each cell and side, and the union bound over them). What the counts catch is
-computed in tests/oracles/test_08_speculative_decoding.py.
+What the counts catch is computed in tests/oracles/test_08_speculative_decoding.py.
 """
 
 import math
@@ -12,8 +9,22 @@ import numpy as np
 
 from pytest_llmgrind import check, given, rule, st
 
-ALPHA = 1e-11
-SEEDS = st.integers(0, 999)
+from .common import (
+    MISSES,
+    SEEDS,
+    SIZES,
+    alone,
+    draw,
+    ends_with,
+    far,
+    follows,
+    in_turn,
+    model,
+    noted,
+    steps,
+    sure,
+)
+
 DTYPES = st.sampled_from(["f8", "f4"])
 GAMMAS = st.sampled_from([3, 1, 2, 4, 0])
 # Tokens that the target likes less, as much and more than the draft model; 0 and 3 are one's alone.
@@ -27,37 +38,24 @@ LAWS = [(P, Q), (np.array([0.5, 0.5, 0.0, 0.0, 0.0]), np.array([1.0, 0.0, 0.0, 0
 P3 = np.array([0.6, 0.3, 0.1])
 Q3 = np.array([0.2, 0.3, 0.5])
 CELLS = 12_000
-# Of long texts. A draft from another q than is tested shows where p and q are equal, a target at
-# another temperature than 1 where one token is likely.
-LONG = 2_000
-EQUAL = np.array([0.5, 0.3, 0.2])
-LONG_LAWS = [(np.array([0.85, 0.10, 0.05]), EQUAL), (EQUAL, EQUAL)]
+# Of long texts, and of V tokens: two, and many rare ones. Another temperature moves a share from
+# those to these, of the draft model where p and q are equal.
+LONG, WIDE = 2_000, 1_000
+EQUAL = np.array([0.5, 0.3, *np.full(WIDE - 2, 0.2 / (WIDE - 2))])
+LONG_LAWS = [(np.array([0.85, 0.10, 0.05]), np.array([0.5, 0.3, 0.2])), (EQUAL, EQUAL)]
+# A row whose sum in float64 is 1 - 2e-8, and three tokens that must not come for that.
+SHORT = np.array([1 / 50] * 50 + [0] * 3, np.float32)
 
 
-def unlikely(counts, law):
-    """The cells of which a right solution gives such a count less than once in 1/ALPHA runs."""
-    n, law = counts.sum(), np.asarray(law, np.float64)
-    limit = math.log(2 * len(law) / ALPHA)
-    return [i for i, p in enumerate(law) if n * kl(counts[i] / n, p) > limit]
-
-
-def kl(a, b):
-    """Relative entropy of two coins."""
-    parts = [(a, b), (1 - a, 1 - b)]
-    if any(x > 0 and y < 1e-12 for x, y in parts):
-        return math.inf
-    return sum(x * math.log(x / y) for x, y in parts if x > 0)
-
-
-def follows(counts, law, names, *, given, value):
-    """The counts are those of a sample from the law, as far as a sample can tell."""
-    n = counts.sum()
-    for i in unlikely(counts, law):
-        sd = math.sqrt(n * law[i] * (1 - law[i]))
-        off = f"{abs(counts[i] - n * law[i]) / sd:.0f} standard deviations" if sd > 0 else "all"
-        many = "too many" if counts[i] > n * law[i] else "too few"
-        text = f"{counts[i]:,} of {n:,} {names[i]}, {off} {many}"
-        check.that(False, saw=text, given=given, value=value)
+def almost_one():
+    """A generator whose first number is the largest below 1."""
+    bits = np.random.PCG64(0)
+    state = bits.state
+    # PCG64 multiplies its state by this, adds inc, and gives 64 ones for a state of 64 ones.
+    before = pow(0x2360ED051FC65DA44385DF649FCCF645, -1, 2**128)
+    state["state"]["state"] = (2**64 - 1 - state["state"]["inc"]) * before % 2**128
+    bits.state = state
+    return np.random.Generator(bits)
 
 
 def pick(rng, p):
@@ -80,6 +78,12 @@ def form(tokens, accepted, draft):
 def law_of_a_step(p, q):
     """How often a token comes out accepted, then how often it comes out of a rejection. (2V,)"""
     return np.concatenate([np.minimum(p, q), np.maximum(p - q, 0)])
+
+
+def law_of_a_bonus():
+    """Of accepted drafts from 0.2 for each token: that token, and the bonus token. (25,)"""
+    taken = np.minimum(Q, 0.2)
+    return np.outer(taken / taken.sum(), P).ravel()
 
 
 def chain(seed, dtype=np.float64):
@@ -144,19 +148,65 @@ def test_the_residual_of_equals_is_p_itself(solution, dtype, seed):
     check.close(saw, want, what="residual", given=how, n=4, scale=scale)
 
 
-@rule("R11")
-@given(B=st.sampled_from([7, 1, 30]), gamma=GAMMAS, dtype=DTYPES, seed=SEEDS)
-def test_a_row_is_its_accepted_tokens_and_one_more(solution, B, gamma, dtype, seed):
+@rule("R10")
+@given(
+    V=st.sampled_from([5, 2, 40]),
+    part=st.sampled_from([1e-6, 1e-9, 1e-12]),
+    dtype=st.sampled_from([np.float64, np.float32]),
+    seed=SEEDS,
+)
+def test_a_residual_is_made_to_add_up_to_one_however_small(solution, V, part, dtype, seed):
     rng = np.random.default_rng(seed)
-    p = rng.dirichlet(np.ones(5), (B, gamma + 1)).astype(dtype)
-    q = rng.dirichlet(np.ones(5), (B, gamma)).astype(dtype)
+    q = rng.dirichlet(np.ones(V), 3).astype(dtype)
+    eps = np.finfo(dtype).eps
+    p = (q * (1 + np.maximum(part, 4 * eps) * rng.choice([-1, 1], (3, V)))).astype(dtype)
+    p[:, 0], p[:, 1] = q[:, 0] * (1 + 8 * eps), q[:, 1] * (1 - 8 * eps)
+    over = np.maximum(p - q, 0).astype(np.float64)
+    want = (over / over.sum(axis=-1, keepdims=True)).astype(dtype)
+    how = (
+        f"seed {seed}, p and q (3, {V}) {np.dtype(dtype)} that differ by {part} of q or by rounding"
+    )
+
+    saw = solution.residual(p, q)
+
+    check.close(saw, want, what="residual", given=how, n=V)
+
+
+@rule("R7")
+@given(max_examples=10, shape=st.sampled_from([(3,), (), (2, 2)]), seed=SEEDS)
+def test_the_residual_changes_no_argument(solution, shape, seed):
+    rng = np.random.default_rng(seed)
+    p, q = rng.dirichlet(np.ones(4), (2, *shape))
+
+    for other, how in ((q, f"seed {seed}, p and q {p.shape}"), (p.copy(), "p and q equal")):
+        with check.unchanged(given=f"residual, {how}", p=p, q=other):
+            saw = solution.residual(p, other)
+        check.fresh(saw, what="the residual", given=how, p=p, q=other)
+
+
+@rule("R11")
+@given(
+    B=st.sampled_from([7, 1, 30]),
+    gamma=GAMMAS,
+    V=st.sampled_from([5, 2, 300]),
+    dtype=DTYPES,
+    kind=st.sampled_from(["int32", "int64", "uint16", "uint64"]),
+    layout=st.sampled_from(["C", "F"]),
+    seed=SEEDS,
+)
+def test_a_row_is_its_accepted_tokens_and_one_more(
+    solution, B, gamma, V, dtype, kind, layout, seed
+):
+    rng = np.random.default_rng(seed)
+    p = np.array(rng.dirichlet(np.ones(V), (B, gamma + 1)), dtype, order=layout)
+    q = np.array(rng.dirichlet(np.ones(V), (B, gamma)), dtype, order=layout)
     draft = pick(rng, q)
 
-    saw = solution.verify(np.random.default_rng(seed), p, q, draft.astype(np.int32))
+    saw = solution.verify(np.random.default_rng(seed), p, q, draft.astype(kind))
 
     tokens, accepted = saw
     form(tokens, accepted, draft)
-    how = f"seed {seed}, p {p.shape} {dtype}"
+    how = f"seed {seed}, p {p.shape} {dtype}, {layout} order, draft {kind}"
     column = np.arange(gamma + 1)
     kept = column[:gamma] < accepted[:, None]
     same = bool((tokens[:, :gamma][kept] == draft[kept]).all())
@@ -165,7 +215,7 @@ def test_a_row_is_its_accepted_tokens_and_one_more(solution, B, gamma, dtype, se
     text = "what stands behind a row's last token is not all PLACEHOLDER"
     check.that(bool((behind == -1).all()), saw=text, given=how, value=saw)
     last = tokens[np.arange(B), accepted]
-    inside = bool(((last >= 0) & (last < 5)).all())
+    inside = bool(((last >= 0) & (last < V)).all())
     check.that(inside, saw="a row's last token is no token", given=how, value=saw)
 
 
@@ -186,6 +236,20 @@ def test_a_target_that_is_sure_is_followed(solution, B, gamma, V, seed):
     how = f"seed {seed}, p {p.shape} of zeros and a one in each row"
     check.equal(tokens, want, what="tokens", given=how)
     check.equal(accepted, right, what="n_accepted", given=how)
+
+
+@rule("R12")
+def test_no_random_number_leads_to_a_token_without_probability(solution):
+    for B in (1, 3):
+        p, q = np.tile(SHORT, (B, 1, 1)), np.zeros((B, 0, len(SHORT)), np.float32)
+        how = f"{B} rows, no draft, p 1/50 in float32 for 50 tokens and 0 for 3, a first random "
+        how += "number of 1 - 2**-53"
+
+        tokens, accepted = solution.verify(almost_one(), p, q, np.zeros((B, 0), np.int64))
+
+        form(tokens, accepted, q[:, :, 0])
+        text = f"tokens {tokens[:, 0].tolist()} came"
+        check.that(bool((tokens < 50).all()), saw=text, given=how, value=tokens)
 
 
 @rule("R13")
@@ -237,6 +301,23 @@ def test_the_bonus_token_has_the_last_row_of_p(solution, seed):
     names = [f"bonus tokens were {t}" for t in range(5)]
     counts = np.bincount(tokens[:, 1], minlength=5)
     follows(counts, P, names, given=how, value=tokens)
+
+
+@rule("R14")
+@given(max_examples=2, seed=SEEDS)
+def test_the_bonus_token_does_not_depend_on_how_the_draft_was_accepted(solution, seed):
+    rng, flat = np.random.default_rng(seed), np.full(5, 0.2)
+    draft = rng.choice(5, size=(ROWS, 1), p=flat)
+    p = np.stack([np.tile(Q, (ROWS, 1)), np.tile(P, (ROWS, 1))], axis=1)
+
+    tokens, accepted = solution.verify(rng, p, np.tile(flat, (ROWS, 1, 1)), draft)
+
+    form(tokens, accepted, draft)
+    how = f"seed {seed}, {ROWS:,} drafts of one token, p={[Q.tolist(), P.tolist()]}, q of 0.2"
+    pairs = tokens[accepted == 1] @ (5, 1)
+    check.that(len(pairs) > 0, saw="no draft was accepted", given=how, value=tokens)
+    names = [f"accepted drafts were {a} with bonus token {b}" for a in range(5) for b in range(5)]
+    follows(np.bincount(pairs, minlength=25), law_of_a_bonus(), names, given=how, value=tokens)
 
 
 @rule("R15")
@@ -312,7 +393,9 @@ def test_verify_names_a_bad_argument(solution):
     for name, args in (
         ("p", (p[:, :2], q, draft)),
         ("p", (p[:1], q, draft)),
+        ("p", (p[:, [0, 1, 2, 2]], q, draft)),
         ("q", (p, q[:, :1], draft)),
+        ("q", (p, q[:1], draft)),
         ("q", (p, p, draft)),
     ):
         how = f"p {args[0].shape}, q {args[1].shape}, draft {draft.shape}"
@@ -323,36 +406,42 @@ def test_verify_names_a_bad_argument(solution):
 # differences of a right text are independent draws from one law.
 
 
-def model(logits_of, calls=None):
-    """A model with a cache as the spec has it; ``logits_of(tokens, positions)`` gives (n, V)."""
-    held, calls = [], [] if calls is None else calls
-
-    def call(tokens, keep):
-        new = [int(token) for token in tokens]
-        if not 0 <= keep <= len(held):
-            raise ValueError(f"keep: wanted 0 to {len(held)}, the tokens held, got {keep}")
-        if not new:
-            raise ValueError("tokens: a model was called with none")
-        same = [a == b for a, b in zip(new, held[keep:], strict=False)]
-        again = [*same, False].index(False)  # computed before, behind the same text
-        held[keep:] = new
-        calls.append((int(keep), len(new), again))
-        return logits_of(np.array(new), np.arange(keep, len(held)))
-
-    return call
-
-
 def turning(law, offset=0.0, dtype=np.float64):
     """Logits under which the step to the next token, modulo V, has that law."""
     V = len(law)
     with np.errstate(divide="ignore"):
         logits = (np.log(law) + offset).astype(dtype)
-    table = logits[(np.arange(V) - np.arange(V)[:, None]) % V]  # [before, token]
-    return lambda tokens, positions: table[tokens]
+    return lambda tokens, positions: logits[(np.arange(V) - tokens[:, None]) % V]
 
 
 def moves(prompt, tokens, V):
     return np.diff([prompt[-1], *map(int, tokens)]) % V
+
+
+def folded(law):
+    """The law of tokens 0, 1, and all others."""
+    return np.array([law[0], law[1], law[2:].sum()])
+
+
+@rule("R17")
+@given(
+    V=SIZES,
+    miss=MISSES,
+    T=st.sampled_from([4, 1, 9]),
+    new=st.sampled_from([12, 1, 2, 23]),
+    gamma=GAMMAS,
+    seed=SEEDS,
+)
+def test_models_without_a_doubt_give_the_targets_greedy_text(
+    solution, V, miss, T, new, gamma, seed
+):
+    target, draft, prompt, words = draw(seed, V, miss, T)
+    models = model(sure(target)), model(sure(draft))
+
+    saw = solution.generate(np.random.default_rng(0), *models, prompt, new, gamma=gamma)
+
+    how = f"{words}, logits 0 and -inf, {new} new tokens, gamma={gamma}"
+    check.equal(saw, alone(target, prompt, new), what="tokens", given=how)
 
 
 @rule("R17")
@@ -398,14 +487,17 @@ def test_a_long_text_has_the_targets_distribution(solution, laws, seed):
 
     tokens = solution.generate(rng, target, draft, prompt, LONG, gamma=4)
 
-    how = f"seed {seed}, a text of {LONG:,} tokens, gamma=4, p={p.tolist()}, q={q.tolist()}"
+    how = f"seed {seed}, a text of {LONG:,} tokens, gamma=4, V={len(p):,}, "
+    how += f"p={folded(p).round(2).tolist()}, q={folded(q).round(2).tolist()} for tokens 0, 1, more"
     check.array(tokens, shape=(LONG,), dtype=np.int64, what="tokens", given=how)
-    steps = moves(prompt, tokens, 3)
-    names = [f"tokens were {t} on from the one before" for t in range(3)]
-    follows(np.bincount(steps, minlength=3), p, names, given=how, value=tokens)
+    steps = np.minimum(moves(prompt, tokens, len(p)), 2)
+    ways = ("0", "1", "2 or more")
+    names = [f"tokens were {way} on from the one before" for way in ways]
+    follows(np.bincount(steps, minlength=3), folded(p), names, given=how, value=tokens)
     pairs = np.bincount(steps[::2] * 3 + steps[1::2], minlength=9)
-    names = [f"pairs went on by {a}, then {b}" for a in range(3) for b in range(3)]
-    follows(pairs, np.outer(p, p).ravel(), names, given=how, value=tokens)
+    names = [f"pairs went on by {a}, then {b}" for a in ways for b in ways]
+    law = np.outer(folded(p), folded(p)).ravel()
+    follows(pairs, law, names, given=how, value=tokens)
 
 
 @rule("R18")
@@ -438,26 +530,44 @@ def test_a_target_that_is_sure_writes_its_greedy_text(solution, gamma, T, new, d
 
 
 @rule("R18")
-def test_tokens_of_logit_minus_infinity_never_come(solution):
+@given(max_examples=4, offset=st.sampled_from([3.0, -9000.0]), dtype=DTYPES, seed=SEEDS)
+def test_tokens_of_logit_minus_infinity_never_come(solution, offset, dtype, seed):
     law = np.array([0.5, 0.0, 0.5, 0.0])
-    target, draft = model(turning(law, 3.0)), model(turning(np.array([0.1, 0.5, 0.0, 0.4])))
+    target = model(turning(law, offset, dtype))
+    draft = model(turning(np.array([0.1, 0.5, 0.0, 0.4]), 0.0, dtype))
     prompt = np.array([0])
 
-    tokens = solution.generate(np.random.default_rng(3), target, draft, prompt, 300, gamma=2)
+    tokens = solution.generate(np.random.default_rng(seed), target, draft, prompt, 80, gamma=2)
 
-    how = "300 tokens, gamma=2, two of four logits of the target -inf, one of the draft model"
-    check.array(tokens, shape=(300,), dtype=np.int64, what="tokens", given=how)
+    how = f"seed {seed}, 80 tokens, gamma=2, {dtype}, two of four logits of the target -inf and "
+    how += f"two {offset + math.log(0.5):.1f}, one of the draft model -inf"
+    check.array(tokens, shape=(80,), dtype=np.int64, what="tokens", given=how)
     wrong = int((moves(prompt, tokens, 4) % 2).sum())
     text = f"{wrong} tokens had a logit of -inf"
     check.that(wrong == 0, saw=text, given=how, value=tokens)
+
+
+@rule("R18")
+def test_minus_infinity_is_a_probability_of_nothing(solution):
+    logits = np.log([4.0, 2.0, 2.0, 1.0])
+    logits[3] = -np.inf
+    target, draft = (model(lambda x, at: np.tile(logits, (len(x), 1))) for _ in range(2))
+
+    tokens = solution.generate(almost_one(), target, draft, np.array([0]), 1, gamma=0)
+
+    how = (
+        f"one token, gamma=0, logits {logits.round(2).tolist()}, a first random number of 1-2**-53"
+    )
+    check.array(tokens, shape=(1,), dtype=np.int64, what="tokens", given=how)
+    check.that(tokens[0] != 3, saw="token 3 came, of logit -inf", given=how, value=tokens)
 
 
 @rule("R4")
 @given(gamma=GAMMAS, new=st.sampled_from([21, 1, 4, 10]), seed=SEEDS)
 def test_a_draft_model_like_the_target_is_always_accepted(solution, gamma, new, seed):
     table = np.random.default_rng(seed).standard_normal((6, 6))
-    ones, twos = [], []
-    target, draft = (model(lambda x, at: table[x], calls) for calls in (ones, twos))
+    target, ones = noted(lambda x, at: table[x])
+    draft = model(lambda x, at: table[x])
 
     saw = solution.generate(
         np.random.default_rng(seed), target, draft, np.array([3, 2]), new, gamma=gamma
@@ -468,10 +578,52 @@ def test_a_draft_model_like_the_target_is_always_accepted(solution, gamma, new, 
     text = f"the target was called {len(ones)} times"
     most = math.ceil(new / (gamma + 1)) + 1
     check.that(len(ones) <= most, saw=f"{text}, which is too often", given=how, value=ones)
+
+
+@rule("R4")
+@given(V=SIZES, miss=MISSES, new=st.sampled_from([17, 2, 6, 1, 30]), gamma=GAMMAS, seed=SEEDS)
+def test_a_call_brings_all_that_is_accepted_of_a_sampled_draft(solution, V, miss, new, gamma, seed):
+    target, draft, prompt, words = draw(seed, V, miss, 3)
+    call, calls = noted(sure(target))
+    rng = np.random.default_rng(0)
+
+    solution.generate(rng, call, model(sure(draft)), prompt, new, gamma=gamma)
+
+    how = f"{words}, logits 0 and -inf, {new} new tokens, gamma={gamma}"
+    text = f"the target was called {len(calls)} times"
+    most = steps(target, lambda text, n: alone(draft, text, n), prompt, new, gamma) + 1
+    check.that(len(calls) <= most, saw=f"{text}, which is too often", given=how, value=calls)
+
+
+@rule("R6")
+@given(new=st.sampled_from([7, 1, 2, 4, 10, 0]), miss=MISSES, gamma=GAMMAS, seed=SEEDS)
+def test_sampling_asks_no_model_beyond_the_end(solution, new, miss, gamma, seed):
+    target, draft, prompt, words = draw(seed, 5, miss, 3)
+    (one, ones), (two, twos) = noted(sure(target)), noted(sure(draft))
+
+    solution.generate(np.random.default_rng(0), one, two, prompt, new, gamma=gamma)
+
+    how = f"{words}, logits 0 and -inf, {new} new tokens, gamma={gamma}"
     for name, calls in (("target", ones), ("draft", twos)):
-        far = max((keep + n for keep, n, _ in calls), default=0)
-        text = f"a call of the {name} model brought its text to {far} tokens"
-        check.that(far <= 2 + new - 1, saw=text, given=how, value=far)
+        text = f"a call of the {name} model brought its text to {far(calls)} tokens"
+        check.that(far(calls) <= max(3 + new - 1, 3), saw=text, given=how, value=calls)
+
+
+@rule("R6")
+@given(gamma=GAMMAS, new=st.sampled_from([12, 5]), seed=SEEDS)
+def test_a_sampled_draft_has_at_most_gamma_tokens(solution, gamma, new, seed):
+    target, _, prompt, words = draw(seed, 5, 0.0, 3)
+    call, calls = noted(sure(target))
+    rng = np.random.default_rng(0)
+
+    solution.generate(rng, call, model(sure(-target)), prompt, new, gamma=gamma)
+
+    how = f"{words}, logits 0 and -inf, draft model likes what the target likes least, "
+    how += f"{new} new tokens, gamma={gamma}"
+    for index, (keep, n, _) in enumerate(calls):
+        ahead = keep + n - 3 - index
+        text = f"call {index} of the target had {ahead} tokens after the first {3 + index}"
+        check.that(ahead <= gamma, saw=text, given=how, value=calls)
 
 
 @rule("R5")
@@ -492,6 +644,38 @@ def test_sampling_stops_with_the_first_end_token(solution, gamma, at, seed):
     want = whole[: np.flatnonzero(whole == eos_id)[0] + 1]
     how = f"seed {seed}, one possible text after token 3, gamma={gamma}, eos_id={eos_id}"
     check.equal(saw, want, what="tokens", given=how)
+
+
+@rule("R5")
+@given(miss=MISSES, at=st.integers(0, 11), gamma=GAMMAS, seed=SEEDS)
+def test_no_call_follows_a_sampled_end_token(solution, miss, at, gamma, seed):
+    target, draft, prompt, words = draw(seed, 5, miss, 3)
+    whole = alone(target, prompt, 24)
+    log, *models = in_turn(target=sure(target), draft=sure(draft))
+    rng, eos_id = np.random.default_rng(0), int(whole[at])
+
+    saw = solution.generate(rng, *models, prompt, 24, gamma=gamma, eos_id=eos_id)
+
+    how = f"{words}, logits 0 and -inf, 24 new tokens, gamma={gamma}, eos_id={eos_id}"
+    want = whole[: np.flatnonzero(whole == eos_id)[0] + 1]
+    check.equal(saw, want, what="tokens", given=how)
+    ends_with(log, 3 + len(want) - 1, given=how)
+
+
+@rule("R16")
+@given(max_examples=3, gamma=st.sampled_from([0, 1, 3]), seed=SEEDS)
+def test_no_random_number_is_used_twice(solution, gamma, seed):
+    target = model(turning(np.full(1000, 1e-3)))
+    draft = model(turning(np.eye(1, 1000)[0]))  # what it drafts is rejected nearly always
+    prompt = np.array([0])
+
+    tokens = solution.generate(np.random.default_rng(seed), target, draft, prompt, 60, gamma=gamma)
+
+    how = f"seed {seed}, 60 tokens, each any of 1,000, gamma={gamma}, drafts of no worth"
+    check.array(tokens, shape=(60,), dtype=np.int64, what="tokens", given=how)
+    alike = 60 - len(np.unique(moves(prompt, tokens, 1000)))  # 20 have a probability below 1e-13
+    text = f"{alike} of 60 tokens were as far on from the one before as another was"
+    check.that(alike < 20, saw=text, given=how, value=tokens)
 
 
 @rule("R16")
@@ -531,13 +715,14 @@ def test_generation_names_a_bad_argument(solution):
     target, draft = (model(lambda x, at: table[x]) for _ in range(2))
     rng = np.random.default_rng(0)
 
-    def generate(prompt, gamma):
-        return solution.generate(rng, target, draft, prompt, 3, gamma=gamma)
+    def generate(prompt, gamma, new):
+        return solution.generate(rng, target, draft, prompt, new, gamma=gamma)
 
-    what = {"what": "generate", "given": "an empty prompt"}
-    check.raises(ValueError, generate, np.zeros(0, int), 2, names="prompt", **what)
-    what["given"] = "gamma=-1"
-    check.raises(ValueError, generate, np.array([1]), -1, names="gamma", **what)
+    for new in (3, 0):
+        what = {"what": "generate", "given": f"an empty prompt, {new} new tokens"}
+        check.raises(ValueError, generate, np.zeros(0, int), 2, new, names="prompt", **what)
+        what["given"] = f"gamma=-1, {new} new tokens"
+        check.raises(ValueError, generate, np.array([1]), -1, new, names="gamma", **what)
 
 
 @rule("R6")
@@ -590,9 +775,7 @@ def verify(count, table, prompt):
 
 @rule("R4")
 def test_sampling_saves_target_calls(count):
-    count(
-        lambda impl, *args: len(same_model_twice(impl, *args)[0]), inputs=inputs, verify=verify
-    )
+    count(lambda impl, *args: len(same_model_twice(impl, *args)[0]), inputs=inputs, verify=verify)
 
 
 @rule("R9")

@@ -83,6 +83,14 @@ def test_the_best_gamma_has_the_largest_speedup(solution, alpha, c, most):
 
 
 @rule("R22")
+def test_speedups_that_hardly_differ_are_not_equal(solution):
+    # One drafted token brings alpha more tokens and costs c more: it is worth it if alpha > c.
+    for alpha, c, want in ((0.5 + 1e-9, 0.5, 1), (0.5 - 1e-9, 0.5, 0)):
+        saw = solution.best_gamma(alpha, c, 1)
+        check.equal(saw, want, what="best_gamma", given=f"alpha={alpha!r}, c={c}, max_gamma=1")
+
+
+@rule("R22")
 def test_of_equal_speedups_the_smallest_gamma_is_best(solution):
     for alpha, c in ((0.0, 0.0), (0.5, 0.5)):
         saw = solution.best_gamma(alpha, c, 8)
@@ -120,13 +128,26 @@ def test_the_estimate_is_that_alpha_of_which_such_steps_are_typical(solution):
     check.close(saw, 2 / 3, what="alpha", given=how)
 
 
+@rule("R23")
+@given(kind=st.sampled_from(["int8", "uint8", "int16", "uint64"]), gamma=st.sampled_from([127, 90]))
+def test_alpha_is_right_for_counts_of_any_dtype(solution, kind, gamma):
+    n = np.array([gamma, 3, gamma, 0, gamma], kind)
+
+    saw = solution.estimate_alpha(n, gamma)
+
+    how = f"gamma={gamma}, n_accepted {n.tolist()} {kind}"
+    check.close(saw, (3 * gamma + 3) / (3 * gamma + 5), what="alpha", given=how)
+
+
 @rule("R8")
 def test_the_formulas_name_a_bad_argument(solution):
     none = np.zeros(0, np.int64)
     cases = [
         ("expected_tokens", "alpha", (-0.1, 2)),
         ("expected_tokens", "alpha", (1.1, 2)),
+        ("expected_tokens", "alpha", (float("nan"), 2)),
         ("expected_tokens", "gamma", (0.5, -1)),
+        ("speedup", "gamma", (0.5, -1, 0.1)),
         ("speedup", "c", (0.5, 2, -0.1)),
         ("speedup", "alpha", (2.0, 2, 0.1)),
         ("estimate_alpha", "n_accepted", (none, 3)),

@@ -1,87 +1,35 @@
-"""Stage 4: drafts without a draft model, and drafts that branch.
-
-Distributions are tested as in stage 2: a count accuses a right solution once in 1e11 runs at most.
-"""
-
-import math
+"""Stage 4: drafts without a draft model, and drafts that branch."""
 
 import numpy as np
 
 from pytest_llmgrind import check, given, rule, st
 
-ALPHA = 1e-11
-PERIOD = 7
-SEEDS = st.integers(0, 999)
+from .common import PERIOD, SEEDS, alone, ends_with, far, follows, in_turn, model, noted, steps
+
 GAMMAS = st.sampled_from([3, 1, 2, 6])
 P3 = np.array([0.5, 0.4, 0.1])
 Q3 = np.array([0.2, 0.3, 0.5])
 P5 = np.array([0.30, 0.25, 0.15, 0.10, 0.20])
 Q5 = np.array([0.10, 0.15, 0.45, 0.25, 0.05])
+# In float32 the first is 1, and what is left without it is still a distribution.
+PEAK = np.array([1 - 3e-8, 2e-8, 1e-8, 0.0, 0.0])
+# A second child is taken by chance as well, a little less often than the first.
+LAWS = [(P5, Q5), (P5, PEAK)]
+LAWS += [(np.array([0.4, 0.19, 0.19, 0.22, 0.0]), np.array([0.8, 0.1, 0.1, 0.0, 0.0]))]
 ROWS = 5_000
 CELLS = 4_000
 # Two children of the root, of the first of them two more, and one of the second: in two orders.
 LEVELS = np.array([-1, 0, 0, 1, 1, 2])
 DEPTHS = np.array([-1, 0, 1, 1, 0, 4])
 TREES = st.sampled_from(
-    [LEVELS, DEPTHS, np.array([-1]), np.array([-1, 0, 1, 2]), np.array([-1, 0, 0, 0, 2, 2, 5])]
+    [
+        LEVELS,
+        DEPTHS,
+        np.array([-1]),
+        np.array([-1, 0, 1, 2, 3, 4]),
+        np.array([-1, 0, 0, 0, 2, 2, 5]),
+    ]
 )
-
-
-def unlikely(counts, law):
-    """The cells of which a right solution gives such a count less than once in 1/ALPHA runs."""
-    n, law = counts.sum(), np.asarray(law, np.float64)
-    limit = math.log(2 * len(law) / ALPHA)
-    return [i for i, p in enumerate(law) if n * kl(counts[i] / n, p) > limit]
-
-
-def kl(a, b):
-    """Relative entropy of two coins."""
-    parts = [(a, b), (1 - a, 1 - b)]
-    if any(x > 0 and y < 1e-12 for x, y in parts):
-        return math.inf
-    return sum(x * math.log(x / y) for x, y in parts if x > 0)
-
-
-def follows(counts, law, names, *, given, value):
-    """The counts are those of a sample from the law, as far as a sample can tell."""
-    n = counts.sum()
-    for i in unlikely(counts, law):
-        sd = math.sqrt(n * law[i] * (1 - law[i]))
-        off = f"{abs(counts[i] - n * law[i]) / sd:.0f} standard deviations" if sd > 0 else "all"
-        many = "too many" if counts[i] > n * law[i] else "too few"
-        text = f"{counts[i]:,} of {n:,} {names[i]}, {off} {many}"
-        check.that(False, saw=text, given=given, value=value)
-
-
-def model(table):
-    """A model with a cache as the spec has it, and the list of its calls:
-    how many tokens it kept, how many it computed, and how many of these for the second time.
-    """
-    held, calls = [], []
-
-    def call(tokens, keep):
-        new = [int(token) for token in tokens]
-        if not 0 <= keep <= len(held):
-            raise ValueError(f"keep: wanted 0 to {len(held)}, the tokens held, got {keep}")
-        if not new:
-            raise ValueError("tokens: a model was called with none")
-        same = [a == b for a, b in zip(new, held[keep:], strict=False)]
-        again = [*same, False].index(False)  # computed before, behind the same text
-        held[keep:] = new
-        calls.append((int(keep), len(new), again))
-        text, at = np.array([0, *held]), np.arange(keep, len(held))
-        return table[text[at], text[at + 1], at % PERIOD]
-
-    return call, calls
-
-
-def alone(table, prompt, new):
-    """The greedy tokens of a model by itself."""
-    text = [0, *map(int, prompt)]
-    for _ in range(new):
-        at = len(text) - 2
-        text.append(int(table[text[-2], text[-1], at % PERIOD].argmax()))
-    return np.array(text[len(prompt) + 1 :], np.int64)
 
 
 def lookup(tokens, gamma, most, least):
@@ -94,15 +42,9 @@ def lookup(tokens, gamma, most, least):
     return np.zeros(0, np.int64)
 
 
-def steps(table, prompt, new, gamma, most):
-    """Calls of the target that a text takes, if each verifies what the lookup finds."""
-    text, n = [*map(int, prompt), *alone(table, prompt, new)], len(prompt)
-    count = 0
-    while n < len(text):
-        wish = lookup(text[:n], min(gamma, len(text) - n - 1), most, 1)
-        right = np.logical_and.accumulate(wish == text[n : n + len(wish)]).sum()
-        n, count = n + int(right) + 1, count + 1
-    return count
+def lookups(most, least):
+    """What a lookup of n-grams of these lengths proposes after a text."""
+    return lambda text, n: lookup(text, n, most, least)
 
 
 @rule("R24")
@@ -147,6 +89,16 @@ def test_one_token_is_enough_for_a_match_unless_more_are_asked_for(solution):
 
 
 @rule("R24")
+def test_all_of_a_long_text_is_searched(solution):
+    tokens = np.append(np.arange(70_000, 70_500), [70_100, 70_101])
+    how = "the tokens from 70,000 to 70,499, then 70,100 and 70,101, gamma=4, max_ngram="
+
+    for most in (2, 5):
+        saw = solution.propose_ngram(tokens, gamma=4, max_ngram=most)
+        check.equal(saw, np.arange(70_102, 70_106), what="draft", given=f"{how}{most}")
+
+
+@rule("R24")
 def test_a_match_may_overlap_the_end_of_the_text(solution):
     for text, want in (([7, 7, 7], [7]), ([1, 2, 1, 2, 1], [2, 1]), ([3, 4, 4, 4, 4], [4])):
         saw = solution.propose_ngram(np.array(text), gamma=9, max_ngram=3)
@@ -154,11 +106,15 @@ def test_a_match_may_overlap_the_end_of_the_text(solution):
         check.equal(saw, np.array(want, np.int64), what="draft", given=how)
 
 
-def repeating(seed, V=9, T=5):
-    """A target's table, a prompt, and the words for both. A V this small makes texts repeat."""
-    rng = np.random.default_rng(seed)
-    table = np.repeat(rng.standard_normal((1, V, 1, V)), V, axis=0)
-    return np.repeat(table, PERIOD, axis=2), rng.integers(0, V, T), f"seed {seed}, V={V}"
+def repeating(seed):
+    """A target's table, a prompt, and the words for both. A V this small makes texts repeat.
+
+    Of an odd seed, two tokens decide about the next.
+    """
+    rng, V = np.random.default_rng(seed), 3 if seed % 2 else 9
+    table = rng.standard_normal((V if seed % 2 else 1, V, 1, V))
+    table = np.broadcast_to(table, (V, V, PERIOD, V))
+    return table, rng.integers(0, V, 5), f"seed {seed}, V={V}"
 
 
 @rule("R25")
@@ -178,8 +134,13 @@ def test_lookup_leaves_the_targets_text_as_it_is(solution, V, T, new, gamma, siz
 
     for eos_id in (None, int(whole[len(whole) // 2]) if new else 0):
         saw = solution.generate_lookup(
-            model(table)[0], prompt, new,
-            gamma=gamma, max_ngram=sizes[0], min_ngram=sizes[1], eos_id=eos_id,
+            model(table),
+            prompt,
+            new,
+            gamma=gamma,
+            max_ngram=sizes[0],
+            min_ngram=sizes[1],
+            eos_id=eos_id,
         )
         ends = np.flatnonzero(whole == eos_id) + 1
         how = f"seed {seed}, V={V}, prompt of {T}, {new} new tokens, gamma={gamma}, "
@@ -188,25 +149,46 @@ def test_lookup_leaves_the_targets_text_as_it_is(solution, V, T, new, gamma, siz
 
 
 @rule("R4")
-@given(new=st.sampled_from([30, 1, 7, 60]), gamma=GAMMAS, most=st.sampled_from([3, 1]), seed=SEEDS)
-def test_lookup_drafts_from_all_of_the_text(solution, new, gamma, most, seed):
+@given(
+    new=st.sampled_from([30, 1, 7, 60]),
+    gamma=GAMMAS,
+    sizes=st.sampled_from([(3, 1), (1, 1), (2, 2), (4, 3)]),
+    seed=SEEDS,
+)
+def test_lookup_drafts_from_all_of_the_text(solution, new, gamma, sizes, seed):
     table, prompt, words = repeating(seed)
-    call, calls = model(table)
+    (most, least), (call, calls) = sizes, noted(table)
 
-    saw = solution.generate_lookup(call, prompt, new, gamma=gamma, max_ngram=most)
+    saw = solution.generate_lookup(call, prompt, new, gamma=gamma, max_ngram=most, min_ngram=least)
 
-    how = f"{words}, prompt of 5, {new} new tokens, gamma={gamma}, max_ngram={most}"
+    how = f"{words}, prompt of 5, {new} new tokens, gamma={gamma}, max_ngram={most}, "
+    how += f"min_ngram={least}"
     check.equal(saw, alone(table, prompt, new), what="tokens", given=how)
     text = f"the target was called {len(calls)} times"
-    limit = steps(table, prompt, new, gamma, most) + 1
-    check.that(len(calls) <= limit, saw=f"{text}, which is too often", given=how, value=calls)
+    fewest = steps(table, lookups(most, least), prompt, new, gamma)
+    check.that(len(calls) <= fewest + 1, saw=f"{text}, too often", given=how, value=calls)
+    text += ", less often than drafts of such n-grams make possible"
+    check.that(len(calls) >= fewest, saw=text, given=how, value=calls)
+
+
+@rule("R4")
+def test_lookup_reaches_back_to_the_start_of_the_text(solution):
+    text = np.append(np.arange(300), 0)
+    call, calls = noted(lambda x, at: np.eye(300)[(x + 1) % 300])
+
+    saw = solution.generate_lookup(call, text, 40)
+
+    how = "tokens 0 to 299, then 0, of a target that counts on, 40 new tokens"
+    check.equal(saw, np.arange(1, 41), what="tokens", given=how)
+    words = f"the target was called {len(calls)} times, too often"
+    check.that(len(calls) <= 9, saw=words, given=how, value=calls)
 
 
 @rule("R9")
 @given(max_examples=15, gamma=GAMMAS, seed=SEEDS)
 def test_lookup_computes_nothing_again_but_what_was_rejected(solution, gamma, seed):
     table, prompt, words = repeating(seed)
-    call, calls = model(table)
+    call, calls = noted(table)
 
     solution.generate_lookup(call, prompt, 30, gamma=gamma)
 
@@ -220,14 +202,29 @@ def test_lookup_computes_nothing_again_but_what_was_rejected(solution, gamma, se
 @given(max_examples=20, new=st.sampled_from([7, 1, 2, 30]), gamma=GAMMAS, seed=SEEDS)
 def test_lookup_asks_for_nothing_beyond_the_end(solution, new, gamma, seed):
     table, prompt, words = repeating(seed)
-    call, calls = model(table)
+    call, calls = noted(table)
 
     solution.generate_lookup(call, prompt, new, gamma=gamma)
 
     how = f"{words}, prompt of 5, {new} new tokens, gamma={gamma}"
-    far = max((keep + n for keep, n, _ in calls), default=0)
-    text = f"a call brought the text to {far} tokens"
-    check.that(far <= 5 + new - 1, saw=text, given=how, value=far)
+    text = f"a call brought the text to {far(calls)} tokens"
+    check.that(far(calls) <= 5 + new - 1, saw=text, given=how, value=calls)
+
+
+@rule("R5")
+@given(at=st.integers(0, 20), gamma=GAMMAS, seed=SEEDS)
+def test_no_call_follows_an_end_token_after_a_lookup(solution, at, gamma, seed):
+    table, prompt, words = repeating(seed)
+    whole = alone(table, prompt, 40)
+    log, call = in_turn(target=table)
+    eos_id = int(whole[at])
+
+    saw = solution.generate_lookup(call, prompt, 40, gamma=gamma, eos_id=eos_id)
+
+    how = f"{words}, prompt of 5, 40 new tokens, gamma={gamma}, eos_id={eos_id}"
+    want = whole[: np.flatnonzero(whole == eos_id)[0] + 1]
+    check.equal(saw, want, what="tokens", given=how)
+    ends_with(log, 5 + len(want) - 1, given=how)
 
 
 @rule("R4")
@@ -242,7 +239,7 @@ def test_lookup_takes_three_tokens_and_drafts_four_unless_told(solution):
     for text in (one, other):
         logs = []
         for kwargs in ({}, {"gamma": 4, "max_ngram": 3, "min_ngram": 1}):
-            call, calls = model(table)
+            call, calls = noted(table)
             solution.generate_lookup(call, np.array(text), 8, **kwargs)
             logs.append(calls)
         words = "the target was called as it is not with gamma=4, max_ngram=3, min_ngram=1"
@@ -255,7 +252,7 @@ def test_lookup_changes_no_argument(solution):
     table, prompt, words = repeating(1)
 
     with check.unchanged(given=words, prompt=prompt):
-        saw = solution.generate_lookup(model(table)[0], prompt, 12)
+        saw = solution.generate_lookup(model(table), prompt, 12)
     check.fresh(saw, what="tokens of generate_lookup", given=words, prompt=prompt)
 
 
@@ -366,6 +363,7 @@ def test_a_sure_target_leads_down_its_own_path(solution, tree, B, dtype, seed):
         rng, tree, rng.integers(0, V, B), turned(np.full(V, 0.25)), turned(np.full(V, 0.25)), V
     )
     p = np.eye(V)[best[np.arange(len(tree)) % V, tokens]].astype(dtype)
+    q[:, [node for node in range(len(tree)) if node not in tree]] = 7.0  # any row will do there
     want, n, depth = [], [], max(len(ancestors(tree, node)) for node in range(len(tree)))
     for row, likes in zip(tokens, p.argmax(axis=-1), strict=True):
         node, path = 0, []
@@ -377,7 +375,8 @@ def test_a_sure_target_leads_down_its_own_path(solution, tree, B, dtype, seed):
             node = int(met[0])
         want.append(path + [-1] * (depth - len(path)))
         n.append(len(path) - 1)
-    how = f"seed {seed}, {B} rows, parents {tree.tolist()}, p of zeros and a one {dtype}"
+    how = f"seed {seed}, {B} rows, parents {tree.tolist()}, p of zeros and a one {dtype}, "
+    how += "q of 7 for nodes without children"
 
     saw = solution.verify_tree(
         np.random.default_rng(seed), p, q.astype(dtype), tokens.astype(np.int32), tree
@@ -423,23 +422,34 @@ def test_trees_change_no_argument(solution, tree, B, seed):
     candidates = [np.array([1, 2]), np.array([1, 3])]
     with check.unchanged(given="build_tree", candidates=candidates):
         solution.build_tree(0, candidates)
+    for name in ("tree_mask", "tree_positions"):
+        held = tree.copy()
+        with check.unchanged(given=f"{name}, parents {tree.tolist()}", parents=held):
+            saw = getattr(solution, name)(held)
+        check.fresh(saw, what=f"the result of {name}", given=how, parents=held)
 
 
 @rule("R30")
-@given(max_examples=3, children=st.sampled_from([2, 3, 1]), seed=SEEDS)
-def test_children_are_tried_in_turn_each_in_its_share(solution, children, seed):
+@given(
+    max_examples=8,
+    laws=st.sampled_from(LAWS),
+    children=st.sampled_from([2, 3, 1]),
+    dtype=st.sampled_from(["f8", "f4"]),
+    seed=SEEDS,
+)
+def test_children_are_tried_in_turn_each_in_its_share(solution, laws, children, dtype, seed):
     rng, tree = np.random.default_rng(seed), np.array([-1] + [0] * children)
-    p_of, q_of = (lambda x, law=law: np.tile(law, (len(x), 1)) for law in (P5, Q5))
+    p_of, q_of = (lambda x, law=law: np.tile(law, (len(x), 1)) for law in laws)
     p, q, tokens = grow(rng, tree, np.zeros(ROWS, np.int64), p_of, q_of, 5)
 
-    saw = solution.verify_tree(rng, p, q, tokens, tree)
+    saw = solution.verify_tree(rng, p.astype(dtype), q.astype(dtype), tokens, tree)
 
     out, accepted = form(saw, tokens, tree)
     counts = np.bincount(np.where(accepted == 1, 0, 5) + out[:, 0], minlength=10)
     names = [f"rows {how} token {t}" for how in ("accepted", "replaced by") for t in range(5)]
-    how = f"seed {seed}, {ROWS:,} roots of {children} children, p={P5.tolist()}, q={Q5.tolist()}"
-    law = law_of_children(P5, Q5, children)
-    follows(counts, law, names, given=how, value=saw)
+    words = " and ".join(f"{name}={law.tolist()}" for name, law in zip("pq", laws, strict=True))
+    how = f"seed {seed}, {ROWS:,} roots of {children} children, {words} in {dtype}"
+    follows(counts, law_of_children(*laws, children), names, given=how, value=saw)
 
 
 @rule("R31")
@@ -474,15 +484,32 @@ def test_drafts_name_a_bad_argument(solution):
         sizes = {"max_ngram": most, "min_ngram": least}
         for call, name, args in (
             (solution.propose_ngram, "propose_ngram", (prompt,)),
-            (solution.generate_lookup, "generate_lookup", (model(table)[0], prompt, 3)),
+            (solution.generate_lookup, "generate_lookup", (model(table), prompt, 3)),
         ):
             what = {"what": name, "names": "min_ngram", "given": str(sizes)}
             check.raises(ValueError, call, *args, gamma=2, **sizes, **what)
     for name, at, gamma in (("prompt", 0, 4), ("gamma", 3, -1)):
         what = {"what": "generate_lookup", "names": name, "given": f"prompt of {at}, gamma={gamma}"}
-        args = (model(table)[0], prompt[:at], 3)
+        args = (model(table), prompt[:at], 3)
         check.raises(ValueError, solution.generate_lookup, *args, gamma=gamma, **what)
-    for parents in ([0, 0], [-1, 1], [-1, -1], [-1, 2, 0]):
+    for least in (0, 4):
+        what = {
+            "what": "generate_lookup",
+            "names": "min_ngram",
+            "given": f"min_ngram={least}, 0 new",
+        }
+        args = (model(table), prompt, 0)
+        check.raises(ValueError, solution.generate_lookup, *args, min_ngram=least, **what)
+    for parents in (
+        [0, 0],
+        [-1, 1],
+        [-1, -1],
+        [-1, 2, 0],
+        [-1, 0, -1],
+        [-1, 0, -2],
+        [-1, 0, 2],
+        [-2],
+    ):
         tree, how = np.array(parents), f"parents {parents}"
         for name in ("tree_mask", "tree_positions"):
             call = getattr(solution, name)
@@ -502,7 +529,7 @@ def test_lookup_saves_target_calls(count):
         return after, np.append(text, text[:3])
 
     def run(impl, table, prompt):
-        call, calls = model(table)
+        call, calls = noted(table)
         saw = impl.generate_lookup(call, prompt, 60, gamma=4)
         how = "a text of 40 tokens that is copied, 60 new tokens, gamma=4"
         check.equal(saw, alone(table, prompt, 60), what="tokens", given=how)
