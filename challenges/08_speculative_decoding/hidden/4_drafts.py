@@ -1,5 +1,7 @@
 """Stage 4: drafts without a draft model, and drafts that branch."""
 
+import itertools
+
 import numpy as np
 
 from pytest_llmgrind import check, given, rule, st
@@ -355,14 +357,19 @@ def form(saw, tokens, tree):
 
 
 @rule("R29")
-@given(tree=TREES, B=st.sampled_from([8, 1, 40]), dtype=st.sampled_from(["f8", "f4"]), seed=SEEDS)
-def test_a_sure_target_leads_down_its_own_path(solution, tree, B, dtype, seed):
-    rng, V = np.random.default_rng(seed), 4
-    best = rng.integers(0, V, (V, V))  # [node % V, token of the node]
-    _, q, tokens = grow(
-        rng, tree, rng.integers(0, V, B), turned(np.full(V, 0.25)), turned(np.full(V, 0.25)), V
-    )
-    p = np.eye(V)[best[np.arange(len(tree)) % V, tokens]].astype(dtype)
+@given(
+    tree=TREES,
+    B=st.sampled_from([8, 1, 40]),
+    V=st.sampled_from([4, 300]),
+    dtype=st.sampled_from(["f8", "f4"]),
+    seed=SEEDS,
+)
+def test_a_sure_target_leads_down_its_own_path(solution, tree, B, V, dtype, seed):
+    rng, law = np.random.default_rng(seed), np.zeros(V)
+    law[-4:] = 0.25
+    best = rng.integers(V - 4, V, (4, V))  # [node % 4, token of the node]
+    _, q, tokens = grow(rng, tree, rng.integers(0, V, B), *[lambda x: np.tile(law, (B, 1))] * 2, V)
+    p = np.eye(V)[best[np.arange(len(tree)) % 4, tokens]].astype(dtype)
     q[:, [node for node in range(len(tree)) if node not in tree]] = 7.0  # any row will do there
     want, n, depth = [], [], max(len(ancestors(tree, node)) for node in range(len(tree)))
     for row, likes in zip(tokens, p.argmax(axis=-1), strict=True):
@@ -430,26 +437,22 @@ def test_trees_change_no_argument(solution, tree, B, seed):
 
 
 @rule("R30")
-@given(
-    max_examples=8,
-    laws=st.sampled_from(LAWS),
-    children=st.sampled_from([2, 3, 1]),
-    dtype=st.sampled_from(["f8", "f4"]),
-    seed=SEEDS,
-)
-def test_children_are_tried_in_turn_each_in_its_share(solution, laws, children, dtype, seed):
-    rng, tree = np.random.default_rng(seed), np.array([-1] + [0] * children)
-    p_of, q_of = (lambda x, law=law: np.tile(law, (len(x), 1)) for law in laws)
-    p, q, tokens = grow(rng, tree, np.zeros(ROWS, np.int64), p_of, q_of, 5)
+def test_children_are_tried_in_turn_each_in_its_share(solution):
+    cases = itertools.product((2, 3, 1), LAWS, ("float64", "float32"))
+    for seed, (children, (p, q), dtype) in enumerate(cases):
+        rng, tree = np.random.default_rng(seed), np.array([-1] + [0] * children)
+        p_of, q_of = (lambda x, law=law: np.tile(law, (len(x), 1)) for law in (p, q))
+        *rows, tokens = grow(rng, tree, np.zeros(ROWS, np.int64), p_of, q_of, 5)
+        rows = [row.astype(dtype) for row in rows]
 
-    saw = solution.verify_tree(rng, p.astype(dtype), q.astype(dtype), tokens, tree)
+        saw = solution.verify_tree(rng, *rows, tokens, tree)
 
-    out, accepted = form(saw, tokens, tree)
-    counts = np.bincount(np.where(accepted == 1, 0, 5) + out[:, 0], minlength=10)
-    names = [f"rows {how} token {t}" for how in ("accepted", "replaced by") for t in range(5)]
-    words = " and ".join(f"{name}={law.tolist()}" for name, law in zip("pq", laws, strict=True))
-    how = f"seed {seed}, {ROWS:,} roots of {children} children, {words} in {dtype}"
-    follows(counts, law_of_children(*laws, children), names, given=how, value=saw)
+        out, accepted = form(saw, tokens, tree)
+        counts = np.bincount(np.where(accepted == 1, 0, 5) + out[:, 0], minlength=10)
+        names = [f"rows {how} token {t}" for how in ("accepted", "replaced by") for t in range(5)]
+        how = f"seed {seed}, {ROWS:,} roots, children of each: {children}, p={p.tolist()} and "
+        how += f"q={q.tolist()} in {dtype}"
+        follows(counts, law_of_children(p, q, children), names, given=how, value=saw)
 
 
 @rule("R31")
