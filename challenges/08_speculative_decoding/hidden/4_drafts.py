@@ -1,7 +1,5 @@
 """Stage 4: drafts without a draft model, and drafts that branch."""
 
-import itertools
-
 import numpy as np
 
 from pytest_llmgrind import check, given, rule, st
@@ -382,7 +380,7 @@ def test_a_sure_target_leads_down_its_own_path(solution, tree, B, V, dtype, seed
             node = int(met[0])
         want.append(path + [-1] * (depth - len(path)))
         n.append(len(path) - 1)
-    how = f"seed {seed}, {B} rows, parents {tree.tolist()}, p of zeros and a one {dtype}, "
+    how = f"seed {seed}, V={V}, {B} rows, parents {tree.tolist()}, p of 0 and 1 in {dtype}, "
     how += "q of 7 for nodes without children"
 
     saw = solution.verify_tree(
@@ -437,22 +435,24 @@ def test_trees_change_no_argument(solution, tree, B, seed):
 
 
 @rule("R30")
-def test_children_are_tried_in_turn_each_in_its_share(solution):
-    cases = itertools.product((2, 3, 1), LAWS, ("float64", "float32"))
-    for seed, (children, (p, q), dtype) in enumerate(cases):
-        rng, tree = np.random.default_rng(seed), np.array([-1] + [0] * children)
-        p_of, q_of = (lambda x, law=law: np.tile(law, (len(x), 1)) for law in (p, q))
-        *rows, tokens = grow(rng, tree, np.zeros(ROWS, np.int64), p_of, q_of, 5)
-        rows = [row.astype(dtype) for row in rows]
+@given(  # few enough that all of them are tried
+    children=st.sampled_from([2, 3, 1]),
+    laws=st.sampled_from(LAWS),
+    dtype=st.sampled_from(["float64", "float32"]),
+)
+def test_children_are_tried_in_turn_each_in_its_share(solution, children, laws, dtype):
+    rng, tree = np.random.default_rng(children), np.array([-1] + [0] * children)
+    p_of, q_of = (lambda x, law=law: np.tile(law, (len(x), 1)) for law in laws)
+    *rows, tokens = grow(rng, tree, np.zeros(ROWS, np.int64), p_of, q_of, 5)
 
-        saw = solution.verify_tree(rng, *rows, tokens, tree)
+    saw = solution.verify_tree(rng, *(row.astype(dtype) for row in rows), tokens, tree)
 
-        out, accepted = form(saw, tokens, tree)
-        counts = np.bincount(np.where(accepted == 1, 0, 5) + out[:, 0], minlength=10)
-        names = [f"rows {how} token {t}" for how in ("accepted", "replaced by") for t in range(5)]
-        how = f"seed {seed}, {ROWS:,} roots, children of each: {children}, p={p.tolist()} and "
-        how += f"q={q.tolist()} in {dtype}"
-        follows(counts, law_of_children(p, q, children), names, given=how, value=saw)
+    out, accepted = form(saw, tokens, tree)
+    counts = np.bincount(np.where(accepted == 1, 0, 5) + out[:, 0], minlength=10)
+    names = [f"rows {how} token {t}" for how in ("accepted", "replaced by") for t in range(5)]
+    words = " and ".join(f"{name}={law.tolist()}" for name, law in zip("pq", laws, strict=True))
+    how = f"seed {children}, {ROWS:,} roots, children of each: {children}, {words} in {dtype}"
+    follows(counts, law_of_children(*laws, children), names, given=how, value=saw)
 
 
 @rule("R31")
