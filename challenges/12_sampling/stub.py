@@ -6,7 +6,8 @@ Logits are (B, V) arrays of float32 or float64, B and V at least 1. -inf rules a
 function that takes logits leaves them as they are and raises ValueError, naming ``logits``, for
 NaN, for +inf, and for a row of nothing but -inf. A setting, where it says "one number or (B,)", is
 a number for all rows or an array with a number for each; an array of another shape, and a number
-that is not finite, raise ValueError, naming the setting.
+that is not finite, raise ValueError, naming the setting. Integers are of Python or of NumPy: what
+2.5 does as a ``top_k`` is not asked.
 """
 
 from __future__ import annotations
@@ -108,7 +109,7 @@ def sample(rng: np.random.Generator, probs: np.ndarray) -> np.ndarray:
 
     Parameters
     ----------
-    rng : the only source of chance; is moved on.
+    rng : the only source of chance; is moved on, unless the call raises.
     probs : (B, V) weights of 0 or more, float32 or float64, not all 0 in any row. They need not add
         up to 1. Not modified.
 
@@ -214,7 +215,8 @@ def apply_penalties(
     prompts, outputs : B integer arrays each, (n_b,) with n_b 0 or more, ids in [0, V): each row's
         prompt, and the tokens that it has generated. Not modified.
     repetition_penalty : one number or (B,), above 0. For tokens of prompt or output: positive
-        logits are divided by it, the others multiplied, once. 1 changes nothing.
+        logits are divided by it, the others multiplied, once. 1 changes nothing. Of penalties so
+        far from 1, or from 0, that a logit leaves the range of its dtype, nothing is asked.
     frequency_penalty : one number or (B,). Taken off then, times the count in the output.
     presence_penalty : one number or (B,). Taken off if the token is in the output.
 
@@ -261,8 +263,9 @@ def beam_search(
     logits : (B, V), the logits after each prompt.
     num_beams : 1 or more.
     max_new_tokens : 1 or more.
-    eos_id : ends a hypothesis; None: only max_new_tokens does.
-    length_penalty : any finite number; the exponent of the length that a score is divided by.
+    eos_id : ends a hypothesis; with None, or a number that is no id, only max_new_tokens does.
+    length_penalty : any number for which the power is finite and not 0; the exponent of the length
+        that a score is divided by.
     early_stopping : False, True or "never", see the spec.
 
     Returns
@@ -337,6 +340,7 @@ def next_tokens(
     Parameters
     ----------
     rngs : B generators, no two of them the same one; each is moved on as if its row were alone.
+        Whether a row with temperature 0 moves its own is yours. If the call raises, none has moved.
     logits, params, prompts, outputs : as in ``process_logits``.
 
     Returns

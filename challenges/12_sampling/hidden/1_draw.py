@@ -31,9 +31,18 @@ def make(seed, B, V, dtype="float64", *, masked=False, tied=False):
 
 
 @rule("R1")
-@given(B=ROWS, V=VOCABULARY, dtype=DTYPES, masked=st.booleans(), seed=SEEDS)
-def test_the_largest_logit_of_each_row_is_returned(solution, B, V, dtype, masked, seed):
+@given(
+    B=ROWS,
+    V=VOCABULARY,
+    dtype=DTYPES,
+    masked=st.booleans(),
+    scale=st.sampled_from([1.0, 1e-20, 1e30]),
+    seed=SEEDS,
+)
+def test_the_largest_logit_of_each_row_is_returned(solution, B, V, dtype, masked, scale, seed):
     logits, words = make(seed, B, V, dtype, masked=masked)
+    logits *= np.array(scale, dtype)
+    words += f", times {scale}" * (scale != 1)
 
     saw = solution.greedy(logits)
 
@@ -104,22 +113,22 @@ def test_temperature_divides_what_lies_below_the_largest(
 @given(B=ROWS, V=VOCABULARY, dtype=DTYPES, masked=st.booleans(), seed=SEEDS)
 def test_tiny_temperatures_leave_no_nan(solution, B, V, dtype, masked, seed):
     logits, words = make(seed, B, V, dtype, masked=masked)
-    logits = (logits * 100).round()
-    small = {"float32": 1e-37, "float64": 1e-307}[dtype]
+    logits = logits.round() * np.array(100, dtype)
     largest = logits == logits.max(axis=1, keepdims=True)
+    # Near the end of the dtype's range, and below the smallest number of float32 or float64.
+    for small in {"float32": (1e-37, 1e-60), "float64": (1e-307, 5e-324)}[dtype]:
+        saw = solution.apply_temperature(logits, small)
 
-    saw = solution.apply_temperature(logits, small)
-
-    words += f", (logits * 100).round(), temperature {small}"
-    check.array(saw, shape=(B, V), dtype=dtype, what="logits", given=words, finite=False)
-    nan = int(np.isnan(saw).sum())
-    check.that(nan == 0, saw=f"{nan} logits are NaN", given=words, value=saw)
-    wrong = int(((saw == 0) != largest).sum())
-    told = f"{wrong} logits are 0 that are not the largest, or the other way round"
-    check.that(wrong == 0, saw=told, given=words, value=saw)
-    near = int(((saw > -1e30) & ~largest).sum())
-    told = f"{near} logits below the largest are above -1e30"
-    check.that(near == 0, saw=told, given=words, value=saw)
+        how = f"{words}, logits.round() * 100, temperature {small}"
+        check.array(saw, shape=(B, V), dtype=dtype, what="logits", given=how, finite=False)
+        nan = int(np.isnan(saw).sum())
+        check.that(nan == 0, saw=f"{nan} logits are NaN", given=how, value=saw)
+        wrong = int(((saw == 0) != largest).sum())
+        told = f"{wrong} logits are 0 that are not the largest, or the other way round"
+        check.that(wrong == 0, saw=told, given=how, value=saw == 0)
+        near = int(((saw > -1e30) & ~largest).sum())
+        told = f"{near} logits below the largest are above -1e30"
+        check.that(near == 0, saw=told, given=how, value=saw)
 
 
 @rule("R4")
@@ -181,7 +190,12 @@ def drawn(solution, seed, weights, n, words):
 # 20,000 draws over 5 ids: a share is off by more than 0.024 once in 1e9 times. What is caught is
 # off by 0.1 and more: no weights, squared weights, the totals taken for 1.
 @rule("R5")
-@given(max_examples=6, total=st.sampled_from([1.0, 0.25, 40.0]), dtype=DTYPES, seed=SEEDS)
+@given(
+    max_examples=12,
+    total=st.sampled_from([1.0, 0.25, 40.0, 1e-30, 1e30]),
+    dtype=DTYPES,
+    seed=SEEDS,
+)
 def test_ids_come_up_in_proportion_to_their_weights(solution, total, dtype, seed):
     weights = np.array([0.05, 0.3, 0.1, 0.5, 0.05]) * total
     words = f"{DRAWS} rows of weights {weights.tolist()}, {dtype}"
@@ -191,7 +205,9 @@ def test_ids_come_up_in_proportion_to_their_weights(solution, total, dtype, seed
     share, within = shares(saw, 5, DRAWS)
     off = float(np.abs(share - weights / weights.sum()).max())
     told = f"the share of an id is off by {off:.3f}, where {within:.3f} is chance"
-    check.that(off <= within, saw=told, given=words, value=share.round(2))
+    # Far from 1, many a mistake draws one id alone: that tells none of them.
+    value = share.round(2) if 0.1 < total < 100 else None
+    check.that(off <= within, saw=told, given=words, value=value)
 
 
 @rule("R5")
@@ -250,6 +266,40 @@ def test_weights_that_miss_1_by_little_give_no_id_of_weight_0(solution, missing,
     wrong = int((weights[saw] == 0).sum())
     told = f"{wrong} ids of weight 0 were drawn"
     check.that(wrong == 0, saw=told, given=words, value=np.unique(saw))
+
+
+def at_the_edge(bits):
+    """A generator of which the next 64 bits are all 0 or all 1, and the words that reproduce it."""
+    rng = np.random.default_rng(0)
+    state = rng.bit_generator.state
+    # PCG64 steps to state · multiplier + increment, and gives its two halves, one XOR the other.
+    multiplier, modulus = 0x2360ED051FC65DA44385DF649FCCF645, 2**128
+    after = (2**64 - 1) * bits
+    inner = state["state"]
+    inner["state"] = (after - inner["inc"]) * pow(multiplier, -1, modulus) % modulus
+    rng.bit_generator.state = state
+    words = "rng = np.random.default_rng(0), s = rng.bit_generator.state, "
+    words += f"s['state']['state'] = {inner['state']:#x}, rng.bit_generator.state = s, "
+    return rng, f"{words}so that rng.random() is {'1 - 2**-53' if bits else '0.0'}"
+
+
+@rule("R6")
+@given(
+    max_examples=12,
+    weights=st.sampled_from([[0.0, 0.3, 0.7, 0.0], [0.0, 0.0, 0.4, 0.1, 0.0], [0.0, 3.0, 0.0]]),
+    bits=st.sampled_from([0, 1]),
+    dtype=DTYPES,
+)
+def test_the_ends_of_the_uniform_numbers_give_no_id_of_weight_0(solution, weights, bits, dtype):
+    rng, words = at_the_edge(bits)
+    words += f", weights {weights}, {dtype}"
+
+    saw = solution.sample(rng, np.array([weights], dtype))
+
+    check.array(saw, shape=(1,), dtype=np.int64, what="ids", given=words)
+    inside, told = 0 <= saw[0] < len(weights), f"id {saw[0]} came back"
+    check.that(inside, saw=f"{told}, which is not in [0, V)", given=words, value=told)
+    check.that(weights[saw[0]] > 0, saw=f"{told}, of weight 0", given=words, value=told)
 
 
 # Two rows of a fair coin agree in half of the batches; agreement in all or in none is 0.5 off, and
@@ -391,4 +441,8 @@ def test_weights_that_cannot_be_drawn_from_are_refused(solution):
         for dtype in (np.float64, np.float32):
             probs = np.array([[0.5, 0.5], row], dtype)
             how = {"what": "sample", "names": "probs", "given": f"probs {probs.tolist()}"}
-            check.raises(ValueError, solution.sample, np.random.default_rng(0), probs, **how)
+            rng = np.random.default_rng(0)
+            check.raises(ValueError, solution.sample, rng, probs, **how)
+            after, told = rng.random(), "sample raised, and had moved the generator"
+            still = after == np.random.default_rng(0).random()
+            check.that(still, saw=told, given=how["given"], value=after)

@@ -62,9 +62,18 @@ def kept(saw, logits, words):
 
 
 @rule("R13")
-@given(B=ROWS, V=VOCABULARY, k=st.sampled_from([2, 3, 1, 5, 7]), dtype=DTYPES, seed=SEEDS)
-def test_top_k_keeps_those_with_fewer_than_k_above(solution, B, V, k, dtype, seed):
+@given(
+    B=ROWS,
+    V=VOCABULARY,
+    k=st.sampled_from([2, 3, 1, 5, 7]),
+    dtype=DTYPES,
+    scale=st.sampled_from([1.0, 500.0, 1e-20]),
+    seed=SEEDS,
+)
+def test_top_k_keeps_those_with_fewer_than_k_above(solution, B, V, k, dtype, scale, seed):
     logits, words = make(seed, B, V, dtype)
+    logits *= np.array(scale, dtype)  # where probabilities are 0, or all alike, logits still differ
+    words += f", times {scale}" * (scale != 1)
     want = larger(logits)[0] < k
 
     saw = solution.apply_top_k(logits, k)
@@ -114,6 +123,25 @@ def test_top_p_keeps_those_with_less_than_p_above(solution, B, V, p, dtype, mask
 
     words += f", top_p {p}"
     check.equal(kept(saw, logits, words), want, what="what is kept", given=words)
+
+
+def far(logits):
+    """The logits with a number added that changes no probability, and has no exponential."""
+    return [logits + np.array(shift, logits.dtype) for shift in (2000, -2000)]
+
+
+@rule("R14")
+@given(max_examples=15, B=ROWS, V=VOCABULARY, dtype=DTYPES, masked=st.booleans(), seed=SEEDS)
+def test_top_p_does_not_depend_on_a_number_added_to_all(solution, B, V, dtype, masked, seed):
+    logits, words = make(seed, B, V, dtype, masked=masked)
+    ahead = np.stack([larger(x)[1] for x in far(logits)])
+    p = top_p_of(ahead, 0.8)
+    want = (ahead < p) & (logits > -np.inf)
+
+    words += f", + 2000 and then - 2000, top_p {p}"
+    saw = np.stack([kept(solution.apply_top_p(x, p), x, words) for x in far(logits)])
+
+    check.equal(saw, want, what="what is kept", given=words)
 
 
 @rule("R14")
@@ -172,6 +200,19 @@ def test_min_p_keeps_a_share_of_the_largest_or_more(solution, B, V, p, dtype, ma
 
     words += f", min_p {p}"
     check.equal(kept(saw, logits, words), ratio >= p, what="what is kept", given=words)
+
+
+@rule("R15")
+@given(max_examples=15, B=ROWS, V=VOCABULARY, dtype=DTYPES, masked=st.booleans(), seed=SEEDS)
+def test_min_p_does_not_depend_on_a_number_added_to_all(solution, B, V, dtype, masked, seed):
+    logits, words = make(seed, B, V, dtype, masked=masked)
+    ratio = np.stack([ratios(x) for x in far(logits)])
+    p = min_p_of(ratio, 0.1)
+
+    words += f", + 2000 and then - 2000, min_p {p}"
+    saw = np.stack([kept(solution.apply_min_p(x, p), x, words) for x in far(logits)])
+
+    check.equal(saw, ratio >= p, what="what is kept", given=words)
 
 
 @rule("R15")
@@ -246,12 +287,15 @@ def test_a_row_of_equal_logits_stays_whole(solution, V, dtype, seed):
     tied=st.booleans(),
     masked=st.booleans(),
     settings=st.sampled_from([(0.4, 0.6), (0.97, 0.01)]),
+    scale=st.sampled_from([1.0, 500.0]),
     seed=SEEDS,
 )
 def test_the_largest_few_stay_whatever_p_says(
-    solution, B, V, keep, dtype, tied, masked, settings, seed
+    solution, B, V, keep, dtype, tied, masked, settings, scale, seed
 ):
     logits, words = make(seed, B, V, dtype, tied=tied, masked=masked)
+    logits *= np.array(scale, dtype)  # where probabilities are 0, logits still differ
+    words += f", times {scale}" * (scale != 1)
     count, ahead, _ = larger(logits)
     ratio, few, allowed = ratios(logits), count < keep, logits > -np.inf
     p, q = top_p_of(ahead, settings[0]), min_p_of(ratio, settings[1])

@@ -17,6 +17,7 @@ LENGTHS = st.sampled_from(
         ([1, 0, 2, 0], [0, 0, 5, 1]),
         ([0, 0], [0, 0]),
         ([20, 1], [1, 20]),
+        ([2, 0], [400, 3]),
     ]
 )
 
@@ -73,35 +74,20 @@ def test_each_token_that_has_occurred_is_less_likely(solution, V, lengths, penal
 @given(
     V=VOCABULARY,
     lengths=LENGTHS,
+    which=st.sampled_from(["frequency", "presence"]),
     penalty=st.sampled_from([0.5, 2.0, -1.0]),
     dtype=DTYPES,
     seed=SEEDS,
 )
-def test_frequency_is_taken_off_for_each_time(solution, V, lengths, penalty, dtype, seed):
+def test_frequency_is_taken_off_each_time_and_presence_once(
+    solution, V, lengths, which, penalty, dtype, seed
+):
     logits, prompts, outputs, words = make(seed, V, lengths, dtype)
-    want = expected(logits, prompts, outputs, frequency=penalty)
+    want = expected(logits, prompts, outputs, **{which: penalty})
 
-    saw = solution.apply_penalties(logits, prompts, outputs, frequency_penalty=penalty)
+    saw = solution.apply_penalties(logits, prompts, outputs, **{f"{which}_penalty": penalty})
 
-    words += f", frequency_penalty {penalty}"
-    check.close(saw, want, what="logits", given=words, n=4)
-
-
-@rule("R21")
-@given(
-    V=VOCABULARY,
-    lengths=LENGTHS,
-    penalty=st.sampled_from([0.5, 2.0, -1.0]),
-    dtype=DTYPES,
-    seed=SEEDS,
-)
-def test_presence_is_taken_off_once(solution, V, lengths, penalty, dtype, seed):
-    logits, prompts, outputs, words = make(seed, V, lengths, dtype)
-    want = expected(logits, prompts, outputs, presence=penalty)
-
-    saw = solution.apply_penalties(logits, prompts, outputs, presence_penalty=penalty)
-
-    words += f", presence_penalty {penalty}"
+    words += f", {which}_penalty {penalty}"
     check.close(saw, want, what="logits", given=words, n=4)
 
 

@@ -184,8 +184,11 @@ def test_of_equal_sums_the_better_beam_then_the_lower_id_comes_first(
     def step(tokens, parents):
         return np.zeros((len(tokens), V))
 
+    # The mean of two equal numbers is that number, that of three is rounded.
+    length_penalty = 1.0 if new <= 2 else 0.0
     for eos_id in (None, V - 1, 0):
         settings = {"num_beams": num_beams, "max_new_tokens": new, "eos_id": eos_id}
+        settings["length_penalty"] = length_penalty
         words = f"all logits 0, V={V}, {settings}"
         want = reference.beam_search(step, np.zeros((1, V)), **settings)
 
@@ -207,6 +210,19 @@ def test_what_is_ruled_out_is_in_no_hypothesis(solution, reference, V, num_beams
     saw = solution.beam_search(ours.step, ours.logits, **settings)
 
     compare(saw, want, num_beams, words)
+
+
+@rule("R24")
+@given(max_examples=10, V=st.sampled_from([5, 4, 7]), num_beams=BEAMS, new=TOKENS, seed=SEEDS)
+def test_an_eos_id_outside_the_vocabulary_ends_nothing(
+    solution, reference, V, num_beams, new, seed
+):
+    theirs, settings = Model(seed, V, 1), {"num_beams": num_beams, "max_new_tokens": new}
+    want = reference.beam_search(theirs.step, theirs.logits, **settings)
+    for eos_id in (V, -1, -V):
+        ours = Model(seed, V, 1)
+        saw = solution.beam_search(ours.step, ours.logits, eos_id=eos_id, **settings)
+        compare(saw, want, num_beams, f"{ours.words}, {settings}, eos_id {eos_id}")
 
 
 PENALTIES = st.sampled_from([1.0, 0.0, 2.0, 0.5, -1.0])
@@ -323,6 +339,30 @@ def test_never_goes_on_as_long_as_a_running_beam_may_win(
     words = f"{ours.words}, logit 0 + 1.0, {settings}"
     steps = tuple(f"{n} calls of step:" for n in (len(ours.asked), steps[2]))
     compare(saw, want, num_beams, words, steps=steps)
+
+
+@rule("R26")
+@given(
+    max_examples=10,
+    V=st.sampled_from([3, 2, 5]),
+    new=st.sampled_from([5, 2]),
+    how=st.sampled_from([(False, 1.0), (False, 0.0), ("never", 0.0), (True, 1.0)]),
+)
+def test_a_running_beam_that_is_only_level_does_not_go_on(solution, V, new, how):
+    asked = []
+
+    def step(tokens, parents):
+        asked.append(len(tokens))
+        return np.zeros((len(tokens), V))
+
+    settings = {"num_beams": 1, "max_new_tokens": new, "eos_id": 0}
+    settings |= dict(zip(("early_stopping", "length_penalty"), how, strict=True))
+    saw = solution.beam_search(step, np.zeros((1, V)), **settings)
+
+    words = f"all logits 0, V={V}, {settings}"
+    told = f"step was called {len(asked)} times after eos was first among equals"
+    check.that(not asked, saw=told, given=words, value=len(asked))
+    compare(saw, [[(np.zeros(1, np.int64), -math.log(V))]], 1, words)
 
 
 def searched(module, seed, V, bias, settings):

@@ -308,6 +308,10 @@ def test_what_does_not_fit_the_batch_is_named(solution):
         args = logits, params, prompts, outputs
         check.raises(ValueError, solution.process_logits, *args, what="process_logits", **how)
         check.raises(ValueError, solution.next_tokens, rngs, *args, what="next_tokens", **how)
+        after = np.array([rng.random() for rng in rngs])
+        still = all(after == [np.random.default_rng(b).random() for b in range(3)])
+        told = "next_tokens raised, and had moved a generator"
+        check.that(still, saw=told, given=how["given"], value=after)
 
     for name, values in bad.items():
         for value in values:
