@@ -47,10 +47,10 @@ def _counts(name, rows, logits):
 
 
 def sample(rng, probs):
-    ids = []
-    for row in probs.tolist():
-        if not all(0 <= w < math.inf for w in row) or not any(row):
-            raise ValueError("probs: out of range")
+    ids, rows = [], probs.tolist()
+    if not all(any(row) and all(0 <= w < math.inf for w in row) for row in rows):
+        raise ValueError("probs: out of range")
+    for row in rows:
         left, chosen = rng.random() * math.fsum(row), None
         for i, w in enumerate(row):
             if w > 0:

@@ -48,6 +48,6 @@ def sample(rng, probs):
     if (~np.isfinite(weights) | (weights < 0)).any() or (weights.sum(axis=1) == 0).any():
         raise ValueError("probs must be finite, not negative, and not all 0")
     # The exponential race: of waiting times with rate w, the first has the share of w.
-    with np.errstate(divide="ignore"):
+    with np.errstate(divide="ignore", invalid="ignore"):
         times = rng.standard_exponential(weights.shape) / weights
-    return times.argmin(axis=1)
+    return np.where(weights > 0, times, np.inf).argmin(axis=1)
