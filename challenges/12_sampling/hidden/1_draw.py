@@ -278,9 +278,8 @@ def at_the_edge(bits):
     inner = state["state"]
     inner["state"] = (after - inner["inc"]) * pow(multiplier, -1, modulus) % modulus
     rng.bit_generator.state = state
-    words = "rng = np.random.default_rng(0), s = rng.bit_generator.state, "
-    words += f"s['state']['state'] = {inner['state']:#x}, rng.bit_generator.state = s, "
-    return rng, f"{words}so that rng.random() is {'1 - 2**-53' if bits else '0.0'}"
+    words = f"a generator of seed 0 whose state['state']['state'] was set to {inner['state']:#x}"
+    return rng, f"{words}, so that random() is {'1 - 2**-53' if bits else '0.0'}"
 
 
 @rule("R6")
