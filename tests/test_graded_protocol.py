@@ -227,6 +227,7 @@ ARRAYS = st.builds(
     writeable=st.booleans(),
     faithful=st.booleans(),
     kind=st.sampled_from(["", "torch", "matrix", "memmap"]),
+    strides=st.just([]) | SHAPES,
 )
 VIEWS = st.builds(
     nodes.View,
@@ -254,6 +255,7 @@ LEAVES = st.one_of(
     st.builds(nodes.Ref, NUMBERS, NAMES, st.lists(NAMES, max_size=3)),
     st.builds(nodes.Raises, NUMBERS, NAMES, NAMES),
     st.builds(nodes.Back, NUMBERS),
+    st.builds(nodes.Boxed, NUMBERS),
 )
 
 
@@ -285,7 +287,8 @@ ERRORS = st.builds(
 )
 DROPS = st.just([]) | st.lists(NUMBERS, max_size=3)
 WARNED = st.lists(st.tuples(NAMES, NAMES), max_size=2)
-RETURNS = st.builds(nodes.Return, NODES, CHANGES, EDITS, DROPS, DROPS, WARNED)
+BOXES = st.just([]) | st.lists(st.tuples(NUMBERS, NUMBERS), max_size=3)
+RETURNS = st.builds(nodes.Return, NODES, CHANGES, EDITS, DROPS, DROPS, WARNED, BOXES)
 RAISES = st.builds(nodes.Raise, ERRORS, CHANGES, EDITS, DROPS, WARNED)
 CALLS = st.builds(
     nodes.Call,

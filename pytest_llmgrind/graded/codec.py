@@ -19,6 +19,8 @@ from pytest_llmgrind.graded.wire import ProtocolError
 DEPTH = 64
 KINDS = "biufc"
 WORD = 1 << 63
+SPARSE = 8
+"""An array with gaps keeps them where it spans so many times its own bytes at most."""
 TYPES = {
     t.__name__: t
     for t in (bool, int, float, complex, str, bytes, list, tuple, dict, set, frozenset, object)
@@ -80,6 +82,8 @@ class Codec:
                 items = [self.encode(item, parts, depth + 1) for item in value]
                 cls = self._number(type(value))
                 return nodes.Named(cls, type(value).__name__, list(value._fields), items)
+            case list() | set() | dict() if box := self.shared.box_of(value):
+                return nodes.Boxed(box.id)
             case list() | tuple() | set() | frozenset():
                 return self._sequence(value, parts, depth)
             case dict():
@@ -121,6 +125,7 @@ class Codec:
         parts.loose.append((number, array))
         if not kind and type(array) is not np.ndarray:
             kind = type(array).__name__
+        faithful = bool(array.flags.c_contiguous or f_order)
         return nodes.Array(
             number,
             array.dtype.str,
@@ -128,8 +133,9 @@ class Codec:
             "F" if f_order else "C",
             len(parts.buffers) - 1,
             bool(array.flags.writeable),
-            bool(array.flags.c_contiguous or f_order),
+            faithful,
             kind,
+            [] if faithful or shared.span(array) > SPARSE * array.nbytes else list(array.strides),
         )
 
     def _tensor(self, value: Any, parts: Parts) -> nodes.Node:
@@ -228,6 +234,8 @@ class Codec:
                 return self._new_array(node, parts)
             case nodes.View():
                 return self._view(node)
+            case nodes.Boxed(id=number):
+                return self.shared.boxes[number].container
             case nodes.Scalar(dtype=dtype, data=data):
                 return np.frombuffer(data, _dtype(dtype), 1)[0]
             case nodes.Named(cls=cls, name=name, fields=names, items=items):
@@ -264,9 +272,12 @@ class Codec:
             if any(size < 0 for size in shape):
                 raise ValueError
             values = np.frombuffer(data, dtype)
-            array = np.empty(shape, dtype, node.order)
-            (array.T if node.order == "F" else array).reshape(-1)[...] = values
-        except (IndexError, ValueError, MemoryError):
+            if node.strides:
+                array = shared.laid_out(values, shape, node.strides, most=SPARSE * len(data))
+            else:
+                array = np.empty(shape, dtype, node.order)
+                (array.T if node.order == "F" else array).reshape(-1)[...] = values
+        except (IndexError, ValueError, OverflowError, MemoryError):
             raise ProtocolError("an array whose bytes do not fill its shape") from None
         array.flags.writeable = node.writeable
         self.shared.add(node.id, array, data, faithful=node.faithful)

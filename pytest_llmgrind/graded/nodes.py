@@ -57,6 +57,8 @@ class Array(Struct, tag="a", array_like=True, frozen=True):
     """Whether the bytes lie as in the original: then a place in one is the same place in both."""
     kind: str = ""
     """``torch``, or the name of a subclass of ndarray; empty for a plain array."""
+    strides: list[int] = msgspec.field(default_factory=list)
+    """How it lies in memory where it is not in one piece: what reshape copies is to be copied."""
 
 
 class View(Struct, tag="v", array_like=True, frozen=True):
@@ -68,6 +70,12 @@ class View(Struct, tag="v", array_like=True, frozen=True):
     strides: list[int] = msgspec.field(default_factory=list)
     offset: int = 0
     writeable: bool = True
+
+
+class Boxed(Struct, tag="bx", array_like=True, frozen=True):
+    """A list, dict or set that both sides have."""
+
+    id: int
 
 
 class Scalar(Struct, tag="x", array_like=True, frozen=True):
@@ -133,6 +141,7 @@ Node: TypeAlias = (
     | Named
     | Array
     | View
+    | Boxed
     | Scalar
     | Known
     | Slice
@@ -167,7 +176,7 @@ class Error(Struct, array_like=True, frozen=True):
 
 
 class Change(Struct, array_like=True, frozen=True):
-    """What an array holds now (``buffer``), or a generator (``state``)."""
+    """What an array holds now (``buffer``), or a generator or a box (``state``)."""
 
     id: int
     buffer: int = -1
@@ -201,7 +210,9 @@ class Get(Struct, tag="get", array_like=True, frozen=True):
 
 
 class Return(Struct, tag="ret", array_like=True, frozen=True):
-    """``loose`` are arrays of this answer that their sender has no further use for."""
+    """``loose`` are arrays of this answer that their sender has no further use for, ``boxes`` its
+    lists, dicts and sets that the sender goes on to use: the place among all, and a number.
+    """
 
     value: Node
     changes: list[Change] = msgspec.field(default_factory=list)
@@ -209,6 +220,7 @@ class Return(Struct, tag="ret", array_like=True, frozen=True):
     drop: list[int] = msgspec.field(default_factory=list)
     loose: list[int] = msgspec.field(default_factory=list)
     warned: list[tuple[str, str]] = msgspec.field(default_factory=list)
+    boxes: list[tuple[int, int]] = msgspec.field(default_factory=list)
 
 
 class Raise(Struct, tag="err", array_like=True, frozen=True):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+import sys
 import threading
 import weakref
 from collections.abc import Callable, Mapping, Sequence
@@ -119,6 +120,7 @@ class Peer:
                 error = self.decoded_error(answer.error)
             else:
                 value = self.codec.decode(answer.value, got)
+                self._take_boxes(answer.boxes, got)
                 self._take_drops(answer.loose)
             self._take_drops(answer.drop)  # what is returned may be what was passed in
             self._settle(asked)
@@ -148,6 +150,7 @@ class Peer:
         try:
             held.value = self._result(asked, target, parts, held)
             edits = self._edits(held.before, out)
+            first = len(out.containers)
             node = self.codec.encode(held.value, out)
         except (ProtocolError, EOFError):
             raise
@@ -159,11 +162,12 @@ class Peer:
             memoryview(bytes(buffer)) for buffer in out.buffers
         ]  # which hold no array alive
         changes = self._changes(out)
-        out.containers.clear()
+        containers, out.containers = out.containers, []
         held.let_go(parts)
+        boxes = self._keep_boxes(containers, first)
         loose = self._keep_used(out)
         drop = self.codec.take_gone()
-        return nodes.Return(node, changes, edits, drop, loose, self.warned()), out
+        return nodes.Return(node, changes, edits, drop, loose, self.warned(), boxes), out
 
     def _result(self, asked: nodes.Call | nodes.Get, target: Any, parts: Parts, held: _Held) -> Any:
         if isinstance(asked, nodes.Get):
@@ -235,6 +239,23 @@ class Peer:
             table.keep(number, kept)
         return loose
 
+    def _keep_boxes(self, containers: list[Any], first: int) -> list[tuple[int, int]]:
+        """Enter those of an answer, from ``first`` on, that somebody here still uses."""
+        kept, table = [], self.codec.shared
+        for place in range(len(containers)):  # who holds others comes before them
+            container, containers[place] = containers[place], None
+            if place < first or sys.getrefcount(container) <= 2:
+                continue
+            number = table.number()
+            table.box(number, container)
+            if number in table.boxes:
+                kept.append((place, number))
+        return kept
+
+    def _take_boxes(self, boxes: Sequence[tuple[int, int]], got: Parts) -> None:
+        for place, number in boxes:
+            self.codec.shared.box(number, got.containers[place])
+
     def _changes(self, parts: Parts) -> list[nodes.Change]:
         """What changed here since the last message."""
         changes = []
@@ -258,6 +279,8 @@ class Peer:
             elif (stream := table.streams.get(change.id)) is not None:
                 stream.known = self.codec.decode(change.state, Parts())
                 stream.generator.bit_generator.state = stream.known
+            elif (box := table.boxes.get(change.id)) is not None:
+                box.write(self.codec.decode(change.state, Parts()))
 
     def _edits(self, before: list[tuple[Any, Any]], out: Parts) -> list[nodes.Edit]:
         edits = []

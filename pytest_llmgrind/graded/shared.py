@@ -1,22 +1,28 @@
-"""Arrays and generators that both sides hold: what one of them changes, the other one sees.
+"""Arrays, generators and boxes that both sides hold: what one changes, the other one sees.
 
 An array crosses as a copy. The two copies stay a pair for as long as both sides use theirs: a
 call that writes into its argument, a cache that hands out its own memory, an input that is
 overwritten after it was kept, all look as they would in one process. Where nobody kept anything,
 there is no pair, and nothing to compare.
+
+A box is a list, dict or set of plain values that a call returned and its owner goes on to use.
 """
 
 from __future__ import annotations
 
+import copy
 import sys
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 Array = np.ndarray[Any, np.dtype[Any]]
+MOST_BOXES, MOST_ITEMS = 500, 10_000
+"""How many boxes there may be, and how many items in one."""
+PLAIN = (int, float, bool, str, type(None))
 UNTRACKED = 1 << 26
 """Bytes above which an array that was kept is not compared any more: a copy would be too much."""
 
@@ -72,6 +78,39 @@ class Stream:
 
 
 @dataclass(eq=False)
+class Box:
+    """A list, dict or set here that the other side has too."""
+
+    id: int
+    container: Any
+    known: list[Any]
+
+    @property
+    def unused(self) -> bool:
+        """Whether nobody else has it; see ``Stream.unused``."""
+        return sys.getrefcount(self.container) <= 2
+
+    def changed(self) -> bool:
+        """Whether it holds something else than is known; then that is known."""
+        now = content(self.container)
+        if now == self.known:
+            return False
+        self.known = now
+        return True
+
+    def write(self, value: Any) -> None:
+        """What the other side's holds now. Raises TypeError for a value of another kind."""
+        if type(value) is not type(self.container):
+            raise TypeError("a box of another kind")
+        self.known = content(value)
+        self.container.clear()
+        if isinstance(self.container, list):
+            self.container.extend(value)
+        else:
+            self.container.update(value)
+
+
+@dataclass(eq=False)
 class Shared:
     """The pairs of one process, and what it has no more."""
 
@@ -79,6 +118,7 @@ class Shared:
     """Numbers of one side are even, those of the other odd."""
     pairs: dict[int, Pair] = field(default_factory=dict)
     streams: dict[int, Stream] = field(default_factory=dict)
+    boxes: dict[int, Box] = field(default_factory=dict)
     by_array: dict[int, int] = field(default_factory=dict)
     dropped: list[int] = field(default_factory=list)
     _last: int = 0
@@ -118,12 +158,24 @@ class Shared:
         if array is not None:
             self.by_array.pop(id(array), None)
         self.streams.pop(number, None)
+        self.boxes.pop(number, None)
+
+    def box(self, number: int, container: Any) -> None:
+        """Enter a box that is not there yet."""
+        if len(self.boxes) < MOST_BOXES and is_plain(container):
+            self.boxes[number] = Box(number, container, content(container))
+
+    def box_of(self, container: Any) -> Box | None:
+        return next((b for b in self.boxes.values() if b.container is container), None)
 
     def take_dropped(self) -> list[int]:
         """What this side has no more, once."""
         for stream in [s for s in self.streams.values() if s.unused]:
             del self.streams[stream.id]
             self.dropped.append(stream.id)
+        for box in [b for b in self.boxes.values() if b.unused or not is_plain(b.container)]:
+            del self.boxes[box.id]
+            self.dropped.append(box.id)
         taken, self.dropped = self.dropped, []
         return taken
 
@@ -135,6 +187,9 @@ class Shared:
         for stream in list(self.streams.values()):
             if (state := stream.changed()) is not None:
                 yield stream.id, state
+        for box in list(self.boxes.values()):
+            if is_plain(box.container) and box.changed():
+                yield box.id, copy.copy(box.container)  # not the box itself
 
 
 def owner(array: Array) -> Array:
@@ -148,8 +203,46 @@ def owner(array: Array) -> Array:
 
 
 def is_of_others(root: Array) -> bool:
-    """Whether the memory is no array's, but a tensor's or a file's: nobody can tell who uses it."""
-    return root.base is not None
+    """Whether the memory is no array's, but a tensor's or a file's: nobody can tell who uses it.
+
+    A bytearray is what an array from the other side lies in (``laid_out``).
+    """
+    return not isinstance(root.base, bytearray | None)
+
+
+def content(box: Any) -> list[Any]:
+    return list(box.items()) if isinstance(box, dict) else list(box)
+
+
+def is_plain(box: Any) -> bool:
+    """Whether it holds nothing but numbers and texts, and not too many of them."""
+    if len(box) > MOST_ITEMS:
+        return False
+    items = [*box, *box.values()] if isinstance(box, dict) else box
+    return all(type(item) in PLAIN for item in items)
+
+
+def span(array: Array) -> int:
+    """Bytes from its first element in memory to its last one."""
+    low, high = _reach(array.shape, array.strides)
+    return high - low + array.itemsize
+
+
+def laid_out(values: Array, shape: tuple[int, ...], strides: Sequence[int], *, most: int) -> Array:
+    """The values in new memory, as the strides say. Raises ValueError for more than ``most``."""
+    low, high = _reach(shape, strides)
+    size = high - low + values.itemsize
+    if len(strides) != len(shape) or size > most:
+        raise ValueError("strides that do not fit")
+    array = np.ndarray(shape, values.dtype, bytearray(size), -low, strides)
+    array[...] = values.reshape(shape)
+    return array
+
+
+def _reach(shape: Sequence[int], strides: Sequence[int]) -> tuple[int, int]:
+    """How far elements lie before the first one, and behind."""
+    ends = [(n - 1) * stride for n, stride in zip(shape, strides, strict=True)]
+    return sum(end for end in ends if end < 0), sum(end for end in ends if end > 0)
 
 
 def flat(array: Array) -> Array:
