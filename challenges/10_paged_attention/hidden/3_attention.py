@@ -229,22 +229,30 @@ def test_scores_in_the_thousands_do_not_overflow(solution, reference, size, seq_
 
 
 @rule("R21")
-@given(max_examples=10, sign=st.sampled_from([1.0, -1.0]), slope=st.sampled_from([5.0, 40.0]))
-def test_scores_that_rise_or_fall_from_block_to_block_do_not_overflow(solution, sign, slope):
+@given(
+    max_examples=10,
+    sign=st.sampled_from([1.0, -1.0]),
+    slope=st.sampled_from([5.0, 40.0]),
+    T=st.sampled_from([1, 3]),
+)
+def test_scores_that_rise_or_fall_from_block_to_block_do_not_overflow(solution, sign, slope, T):
     S, K = 600, 4
     key_cache = np.zeros((S // K, K, 1, 1))
     value_cache = np.random.default_rng(0).standard_normal((S // K, K, 1, 1))
     tables = np.random.default_rng(1).permutation(S // K)[None]
-    keys = sign * slope * np.arange(S).reshape(S, 1, 1)
+    keys = sign * slope * np.arange(S, 2 * S).reshape(S, 1, 1)  # none of them near 0
     key_cache[tables[0]] = keys.reshape(S // K, K, 1, 1)
     values = value_cache[tables[0]].reshape(S, 1, 1)
-    query = np.ones((1, 1, 1))
+    query = np.ones((T, 1, 1))
 
-    saw = solution.paged_attention(query, key_cache, value_cache, tables, np.array([S]))
+    saw = solution.paged_attention(
+        query, key_cache, value_cache, tables, np.array([S]), query_lens=np.array([T])
+    )
 
-    how = f"600 tokens in blocks of 4, one head of width 1, token t scores {sign * slope} · t"
-    want = contiguous(query, [keys], [values], [1])
-    check.close(saw, want, what="output", given=how, n=S, scale=sign * slope * S if sign > 0 else 1)
+    how = f"600 tokens in blocks of 4, one head of width 1, {T} queries of 1"
+    how += f", token t scores {sign * slope} · (600 + t)"
+    want = contiguous(query, [keys], [values], [T])
+    check.close(saw, want, what="output", given=how, n=S, scale=2 * slope * S)
 
 
 @rule("R22")
