@@ -272,7 +272,7 @@ def test_the_output_has_the_dtype_of_the_query(solution, reference, size, seq_le
 def test_arguments_of_stage_3_that_do_not_fit_are_named(solution, reference):
     caches = np.random.default_rng(0).standard_normal((2, 2, 4, 1, 2))
     keys = np.ones((3, 1, 2))
-    for slots in ([0, 1], [0, 1, 8], [-2, 0, 1], [5, 4, 3, 2], [[0, 1, 2]]):
+    for slots in ([0, 1], [0, 1, 8], [-2, 0, 1], [5, 4, 3, 2], [[0, 1, 2]], [[0], [1], [2]]):
         how = f"3 tokens, 2 blocks of 4, slot_mapping {slots}"
         what = {"what": "reshape_and_cache", "names": "slot_mapping", "given": how}
         args = (keys, keys, caches[0], caches[1], np.array(slots))
