@@ -162,14 +162,18 @@ def test_a_full_block_is_never_copied(solution, size, full, n, writer):
 @rule("R27")
 @given(
     size=st.sampled_from([4, 3, 5]),
+    full=st.sampled_from([0, 1, 2]),
     part=st.integers(1, 3),
     children=st.integers(0, 3),
     leave=st.sampled_from(["append", "free"]),
     last=st.integers(0, 3),
 )
-def test_the_last_owner_of_a_block_writes_in_place(solution, size, part, children, leave, last):
+def test_the_last_owner_of_a_block_writes_in_place(
+    solution, size, full, part, children, leave, last
+):
     part, last = min(part, size - 1), last % (children + 1)
-    manager = Family(solution, children + 2, size, part, children)
+    tokens = full * size + part
+    manager = Family(solution, full + children + 2, size, tokens, children)
     old = manager.table(0)
     for s in set(range(children + 1)) - {last}:
         if leave == "free":
@@ -181,8 +185,8 @@ def test_the_last_owner_of_a_block_writes_in_place(solution, size, part, childre
     slots, copies = manager.append(last, 1)
 
     manager.equal(copies, [], "copies")
-    manager.equal(slots, np.array([old[0] * size + part]), f"slots, where the table was {old},")
-    manager.check(children + 1 if leave == "free" else 1, {last: (part + 1, old)})
+    manager.equal(slots, np.array([old[-1] * size + part]), f"slots, where the table was {old},")
+    manager.check(children + 1 if leave == "free" else 1, {last: (tokens + 1, old)})
 
 
 @rule("R27")
