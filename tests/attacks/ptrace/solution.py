@@ -13,6 +13,7 @@ def _steal():
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.ptrace(16, os.getppid(), 0, 0) != 0:
         raise OSError(ctypes.get_errno(), "ptrace")
+    os.waitpid(os.getppid(), 0x40000000)  # until it has stopped: else it would not be let go
     libc.ptrace(17, os.getppid(), 0, 0)
     _loot("attached")
 
