@@ -177,7 +177,7 @@ class Peer:
             args = held.args = [self.codec.decode(arg, parts) for arg in asked.args]
             kwargs = {key: self.codec.decode(arg, parts) for key, arg in asked.kwargs.items()}
             held.kwargs = kwargs
-        held.before = [(container, _shallow(container)) for container in parts.containers]
+        held.before = [(container, shared.content(container)) for container in parts.containers]
         self.may_ask(target, asked.name or CALL)
         function = _function(target, asked.name)
         with np.errstate(**_read_errstate(asked.errstate)):
@@ -291,12 +291,7 @@ class Peer:
 
     def _take_edits(self, edits: Sequence[nodes.Edit], asked: Parts, got: Parts) -> None:
         for edit in edits:
-            container, value = asked.containers[edit.place], self.codec.decode(edit.value, got)
-            if isinstance(container, list):
-                container[:] = value
-            else:
-                container.clear()
-                container.update(value)
+            shared.refill(asked.containers[edit.place], self.codec.decode(edit.value, got))
 
 
 @dataclass
@@ -340,10 +335,6 @@ def _function(target: Any, name: str) -> Any:
     if name == "__setattr__":
         return lambda attribute, value: setattr(target, attribute, value)
     return getattr(target, name)
-
-
-def _shallow(container: Any) -> Any:
-    return list(container.items()) if isinstance(container, dict) else list(container)
 
 
 def _same(container: Any, before: list[Any]) -> bool:

@@ -103,11 +103,7 @@ class Box:
         if type(value) is not type(self.container):
             raise TypeError("a box of another kind")
         self.known = content(value)
-        self.container.clear()
-        if isinstance(self.container, list):
-            self.container.extend(value)
-        else:
-            self.container.update(value)
+        refill(self.container, value)
 
 
 @dataclass(eq=False)
@@ -210,8 +206,18 @@ def is_of_others(root: Array) -> bool:
     return not isinstance(root.base, bytearray | None)
 
 
-def content(box: Any) -> list[Any]:
-    return list(box.items()) if isinstance(box, dict) else list(box)
+def content(container: Any) -> list[Any]:
+    """What a list, dict or set holds, in a list of its own."""
+    return list(container.items()) if isinstance(container, dict) else list(container)
+
+
+def refill(container: Any, value: Any) -> None:
+    """Make a list, dict or set hold what another one holds."""
+    if isinstance(container, list):
+        container[:] = value
+    else:
+        container.clear()
+        container.update(value)
 
 
 def is_plain(box: Any) -> bool:
