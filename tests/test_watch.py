@@ -29,6 +29,8 @@ from pytest_llmgrind.watch import status
 from pytest_llmgrind.watch.course import Course, Task
 from pytest_llmgrind.watch.runs import Outcome
 from pytest_llmgrind.watch.saves import Look, Saves
+from pytest_llmgrind.watch.session import REFRESH_S
+from pytest_llmgrind.watch.terminal import END, Terminal
 from pytest_llmgrind.workspace import Workspace
 
 NOON = datetime(2026, 11, 27, 12, tzinfo=UTC)
@@ -609,6 +611,16 @@ class TestOnATerminal:
         assert not [line for line in lines if "02_other" in line]
 
 
+class AtItsEnd:
+    """Gets a signal while it is being deleted."""
+
+    def __init__(self, sign: signal.Signals) -> None:
+        self.sign = sign
+
+    def __del__(self) -> None:
+        signal.raise_signal(self.sign)
+
+
 class TestTheEnd:
     @pytest.mark.parametrize("key", ["q", "\x03", "\x04"])
     def test_keys_that_end_it(self, place: Any, watch: Any, key: str) -> None:
@@ -636,8 +648,26 @@ class TestTheEnd:
         assert screen.is_as_before
         assert not is_alive(pytests)
 
+    def test_ctrl_c_does_not_get_lost(self) -> None:
+        """Python drops an exception that a signal raises while an object is being deleted."""
+        terminal = Terminal()
+
+        with terminal.taken():
+            AtItsEnd(signal.SIGINT)
+            assert terminal.next(0) == END
+
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+    def test_kill_does_not_get_lost(self) -> None:
+        terminal = Terminal()
+
+        with terminal.taken():
+            AtItsEnd(signal.SIGTERM)
+            with pytest.raises(SystemExit, match=f"^{128 + signal.SIGTERM}$"):
+                terminal.next(0)
+
     def test_a_stop_gives_the_terminal_back_while_it_lasts(self, place: Any, watch: Any) -> None:
-        """Ctrl-Z, and then fg: the keys work again."""
+        """Ctrl-Z, and then fg: the status is shown again, and the keys work."""
         place.solve(WRONG)
         screen = watch()
         screen.status("stage 1 of 2, pairs: R1")
@@ -648,7 +678,8 @@ class TestTheEnd:
         assert screen.is_as_before
 
         screen.process.send_signal(signal.SIGCONT)
-        screen.press("r\n")
+        screen.until("01_sums · stage 1 of 2, pairs: R1", ending=KEYS, timeout_s=REFRESH_S - 5)
+        screen.press("r")
 
         assert screen.until("01_sums · all 2 stages, with budgets")
 

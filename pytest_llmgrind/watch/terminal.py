@@ -12,7 +12,7 @@ import termios
 import threading
 import tty
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from types import FrameType
 from typing import Any
 
@@ -21,13 +21,16 @@ ERASE_BELOW = "\x1b[J"
 UP = "\x1b[A"
 BOLD, NORMAL = "\x1b[1m", "\x1b[m"
 END = "q"
+ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+Handler = Callable[[int, FrameType | None], None]
 
 
 class Terminal:
     """Keys and other events, in their order; text that can be replaced.
 
     Off a terminal (standard input or output is none) there are no keys and no escapes. A stop by
-    Ctrl-Z gives the terminal back while it lasts.
+    Ctrl-Z gives the terminal back while it lasts. Ctrl-C, ``kill`` and a closed window are heard
+    by ``next`` alone: an exception that a signal raises just anywhere can get lost.
     """
 
     def __init__(self) -> None:
@@ -35,6 +38,8 @@ class Terminal:
         self.is_plain = not self.has_keys or os.environ.get("TERM", "dumb") == "dumb"
         self._events: deque[Any] = deque()
         self._hear, self._wake = os.pipe()
+        os.set_blocking(self._wake, False)  # as set_wakeup_fd demands
+        self._ending: int | None = None
         self._below, self._shown = 0, ""  # rows of the status that the cursor is in, and its text
         self._lock = threading.Lock()
 
@@ -48,19 +53,17 @@ class Terminal:
     def taken(self) -> Iterator[None]:
         """Keys come without Enter and are not echoed, until the block ends, however it ends."""
         if not self.has_keys:
-            with _ended_by_signals():
+            with self._signals(dict.fromkeys(ENDINGS, self._end)):
                 yield
             return
         self._descriptor = sys.stdin.fileno()
         self._before = termios.tcgetattr(self._descriptor)
-        stop = signal.signal(signal.SIGTSTP, self._suspend)
-        try:
-            with _ended_by_signals():
+        with self._signals({**dict.fromkeys(ENDINGS, self._end), signal.SIGTSTP: self._suspend}):
+            try:
                 tty.setcbreak(self._descriptor, termios.TCSADRAIN)
                 yield
-        finally:
-            self._give_back()
-            signal.signal(signal.SIGTSTP, stop)
+            finally:
+                self._give_back()
 
     def post(self, event: Any) -> None:
         """Add an event; from any thread."""
@@ -69,14 +72,21 @@ class Terminal:
         os.write(self._wake, b".")
 
     def next(self, timeout_s: float) -> Any:
-        """The next event: a key as one letter, what was posted, or None: there is none yet."""
-        if not self._events:
+        """The next event: a key as one letter, what was posted, or None: there is none yet.
+
+        Ctrl-C is the key q. SystemExit(128 + number of the signal) where another one ends us.
+        """
+        if not self._events and self._ending is None:
             sources = [self._hear, self._descriptor] if self.has_keys else [self._hear]
             ready, _, _ = select.select(sources, [], [], timeout_s)
             if self._hear in ready:
                 os.read(self._hear, 4096)
             if self.has_keys and self._descriptor in ready:
                 self._events.extend(self._keys())
+        if self._ending == signal.SIGINT:
+            return END
+        if self._ending is not None:
+            raise SystemExit(128 + self._ending)
         with self._lock:
             return self._events.popleft() if self._events else None
 
@@ -92,6 +102,21 @@ class Terminal:
     def _give_back(self) -> None:
         with contextlib.suppress(termios.error):
             termios.tcsetattr(self._descriptor, termios.TCSADRAIN, self._before)
+
+    @contextlib.contextmanager
+    def _signals(self, handlers: Mapping[signal.Signals, Handler]) -> Iterator[None]:
+        """Handle them so, and wake ``next`` up at each, also at one just before it waits."""
+        known = {sign: signal.signal(sign, handler) for sign, handler in handlers.items()}
+        woken = signal.set_wakeup_fd(self._wake, warn_on_full_buffer=False)
+        try:
+            yield
+        finally:
+            signal.set_wakeup_fd(woken)
+            for sign, handler in known.items():
+                signal.signal(sign, handler)
+
+    def _end(self, sign: int, _frame: FrameType | None) -> None:
+        self._ending = sign
 
     def _suspend(self, _sign: int, _frame: FrameType | None) -> None:
         self._give_back()
@@ -139,18 +164,3 @@ class Terminal:
     def _write(self, text: str) -> None:
         sys.stdout.write(text)
         sys.stdout.flush()
-
-
-@contextlib.contextmanager
-def _ended_by_signals() -> Iterator[None]:
-    """A closed window and ``kill`` end the block in order, as Ctrl-C does."""
-
-    def end(sign: int, _frame: FrameType | None) -> None:
-        raise SystemExit(128 + sign)
-
-    known = {sign: signal.signal(sign, end) for sign in (signal.SIGTERM, signal.SIGHUP)}
-    try:
-        yield
-    finally:
-        for sign, handler in known.items():
-            signal.signal(sign, handler)
