@@ -41,6 +41,9 @@ class Pool:
     def hold(self, value):
         self.free.append(value)
 
+    def retype(self, kind):
+        self.free[:] = map(kind, self.free)
+
 
 def fill_through_a_reshape(array):
     array.reshape(-1)[:] = 7
@@ -108,6 +111,18 @@ class TestBoxes:
 
         assert pool.take() == 9
         assert pool.copies() == ([3, 2, 1], {"b": 9}, {5, 6, 9})
+
+    @pytest.mark.parametrize("kind", [float, bool])
+    def test_a_number_of_another_type_is_another_one(self, solution: Any, kind: type) -> None:
+        """Though Python says that 1 == 1.0 == True."""
+        pool = solution.Pool()
+        free, _, _ = pool.all()
+        free[:] = [1, 0]
+
+        pool.retype(kind)
+
+        assert free == [1, 0]
+        assert {type(item) for item in free} == {kind}
 
     def test_a_copy_is_the_callers_own(self, solution: Any) -> None:
         """Neither side sees what the other one does to its own."""

@@ -17,8 +17,8 @@ pytest.importorskip("msgspec", reason="pip install pytest-llmgrind[graded]")
 
 from pytest_llmgrind.graded import breach, nodes
 from pytest_llmgrind.graded.breach import Breach
-from pytest_llmgrind.graded.codec import Parts
 from pytest_llmgrind.graded.grader import Grader
+from pytest_llmgrind.graded.nodes import Parts
 from pytest_llmgrind.graded.wire import HEADER, MAGIC, PIECE, REGION_BYTES, Wire
 
 MANY = settings(

@@ -2,44 +2,33 @@
 
 from __future__ import annotations
 
-import builtins
-import sys
 import weakref
 from collections import namedtuple
 from dataclasses import dataclass, field
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 
-from pytest_llmgrind.graded import nodes, shared
+from pytest_llmgrind.graded import arrays, nodes, shared
+from pytest_llmgrind.graded.names import (
+    KINDS,
+    base_of,
+    builtin_exception,
+    dtype_of,
+    name_of,
+    named,
+)
+from pytest_llmgrind.graded.nodes import Parts
 from pytest_llmgrind.graded.remote import Remote, operators_of, stand_in
+from pytest_llmgrind.graded.tensors import is_tensor, memory_of
 from pytest_llmgrind.graded.wire import ProtocolError
 
 DEPTH = 64
-KINDS = "biufc"
 WORD = 1 << 63
-SPARSE = 8
-"""An array with gaps keeps them where it spans so many times its own bytes at most."""
-TYPES = {
-    t.__name__: t
-    for t in (bool, int, float, complex, str, bytes, list, tuple, dict, set, frozenset, object)
-}
-BUILTINS = ("abs", "len", "max", "min", "sum", "sorted", "round", "range", "divmod", "pow", "repr")
 
 
 class Unsendable(TypeError):
     """A value that cannot go across."""
-
-
-@dataclass
-class Parts:
-    """What belongs to the nodes of one message."""
-
-    buffers: list[Any] = field(default_factory=list)
-    containers: list[Any] = field(default_factory=list)
-    loose: list[tuple[int, Any]] = field(default_factory=list)
-    """Numbers of new arrays, with a reference to whose memory they are."""
 
 
 @dataclass(eq=False)
@@ -75,7 +64,7 @@ class Codec:
             case complex():
                 return nodes.Complex(value.real, value.imag)
             case np.ndarray() if value.dtype.kind in KINDS:
-                return self._array(value, parts)
+                return arrays.node_of(value, parts, self.shared)
             case np.random.Generator():
                 return self._generator(value, parts, depth)
             case tuple() if hasattr(value, "_fields"):
@@ -96,7 +85,10 @@ class Codec:
             case slice():
                 ends = (value.start, value.stop, value.step)
                 return nodes.Slice(*(self.encode(end, parts, depth + 1) for end in ends))
-        return self._tensor(value, parts) or self._known(value) or self._object(value)
+        if is_tensor(value):
+            array, kind = memory_of(value)
+            return arrays.node_of(array, parts, self.shared, kind)
+        return name_of(value) or self._object(value)
 
     def _sequence(self, value: Any, parts: Parts, depth: int) -> nodes.Sequence:
         kinds = (list, tuple, set, frozenset)
@@ -104,53 +96,6 @@ class Codec:
         if kind in ("list", "set"):
             parts.containers.append(value)
         return nodes.Sequence(kind, [self.encode(item, parts, depth + 1) for item in value])
-
-    def _array(self, array: Any, parts: Parts, kind: str = "") -> nodes.Node:
-        if pair := self.shared.find(array):
-            return nodes.View(pair.id)
-        root = shared.owner(array)
-        if root is not array and (pair := self.shared.find(root)) and pair.faithful:
-            offset = array.__array_interface__["data"][0] - root.__array_interface__["data"][0]
-            return nodes.View(
-                pair.id,
-                array.dtype.str,
-                list(array.shape),
-                list(array.strides),
-                offset,
-                array.flags.writeable,
-            )
-        f_order = array.flags.f_contiguous and not array.flags.c_contiguous
-        number, data = self.shared.number(), shared.flat(np.asarray(array))
-        parts.buffers.append(memoryview(data))  # type: ignore[arg-type]
-        parts.loose.append((number, array))
-        if not kind and type(array) is not np.ndarray:
-            kind = type(array).__name__
-        faithful = bool(array.flags.c_contiguous or f_order)
-        return nodes.Array(
-            number,
-            array.dtype.str,
-            list(array.shape),
-            "F" if f_order else "C",
-            len(parts.buffers) - 1,
-            bool(array.flags.writeable),
-            faithful,
-            kind,
-            [] if faithful or shared.span(array) > SPARSE * array.nbytes else list(array.strides),
-        )
-
-    def _tensor(self, value: Any, parts: Parts) -> nodes.Node:
-        """A tensor of torch as the array that shares its memory."""
-        torch = sys.modules.get("torch")
-        if torch is None or not isinstance(value, torch.Tensor):
-            return None
-        plain = value.detach().cpu()
-        name = str(plain.dtype).removeprefix("torch.")
-        try:
-            array = plain.numpy()
-        except TypeError:  # NumPy has no bfloat16 and no float8
-            whole = {1: torch.int8, 2: torch.int16}[plain.element_size()]
-            array = plain.contiguous().view(whole).numpy()
-        return self._array(array, parts, f"torch.{name}")
 
     def _generator(self, value: Any, parts: Parts, depth: int) -> nodes.Generator:
         state, stream = value.bit_generator.state, self.shared.stream_of(value)
@@ -160,28 +105,6 @@ class Codec:
         stream.known = state
         kind = type(value.bit_generator).__name__
         return nodes.Generator(stream.id, kind, self.encode(state, Parts(), depth + 1))
-
-    def _known(self, value: Any) -> nodes.Known | None:
-        if value is Ellipsis:
-            return nodes.Known("ellipsis", "")
-        if value is NotImplemented:
-            return nodes.Known("notimplemented", "")
-        if isinstance(value, np.dtype) and value.kind in KINDS:
-            return nodes.Known("dtype", value.str)
-        if isinstance(value, type):
-            own: str = value.__name__
-            if TYPES.get(own) is value:
-                return nodes.Known("type", own)
-            if issubclass(value, np.generic) and getattr(np, own, None) is value:
-                return nodes.Known("numpy", own)
-        name = str(getattr(value, "__name__", ""))
-        if name in BUILTINS and getattr(builtins, name) is value:
-            return nodes.Known("builtin", name)
-        if isinstance(value, np.ufunc) and getattr(np, name, None) is value:
-            return nodes.Known("numpy", name)
-        if type(value).__module__ == "torch" and type(value).__name__ == "dtype":
-            return nodes.Known("torch", str(value).removeprefix("torch."))
-        return None
 
     def _object(self, value: Any) -> nodes.Node:
         if isinstance(value, Remote) and value._llmgrind_peer is self.peer:
@@ -231,18 +154,18 @@ class Codec:
                     table[name] = self.decode(item, parts, depth + 1)
                 return table
             case nodes.Array():
-                return self._new_array(node, parts)
+                return arrays.array_of(node, parts, self.shared)
             case nodes.View():
-                return self._view(node)
+                return arrays.view_of(node, self.shared)
             case nodes.Boxed(id=number):
                 return self.shared.boxes[number].container
             case nodes.Scalar(dtype=dtype, data=data):
-                return np.frombuffer(data, _dtype(dtype), 1)[0]
+                return np.frombuffer(data, dtype_of(dtype), 1)[0]
             case nodes.Named(cls=cls, name=name, fields=names, items=items):
                 values = [self.decode(item, parts, depth + 1) for item in items]
                 return self._named(cls, name, tuple(names))(*values)
             case nodes.Known(kind=kind, name=name):
-                return _found(kind, name)
+                return named(kind, name)
             case nodes.Big(digits=digits):
                 return int(digits[:10_000], 16)
             case nodes.Complex(real=real, imag=imag):
@@ -264,44 +187,6 @@ class Codec:
             return self.objects[number]
         except KeyError:
             raise ProtocolError("an object that is not there") from None
-
-    def _new_array(self, node: nodes.Array, parts: Parts) -> Any:
-        dtype, shape = _dtype(node.dtype), tuple(node.shape)
-        try:
-            data = parts.buffers[node.buffer]
-            if any(size < 0 for size in shape):
-                raise ValueError
-            values = np.frombuffer(data, dtype)
-            if node.strides:
-                array = shared.laid_out(values, shape, node.strides, most=SPARSE * len(data))
-            else:
-                array = np.empty(shape, dtype, node.order)
-                (array.T if node.order == "F" else array).reshape(-1)[...] = values
-        except (IndexError, ValueError, OverflowError, MemoryError):
-            raise ProtocolError("an array whose bytes do not fill its shape") from None
-        array.flags.writeable = node.writeable
-        self.shared.add(node.id, array, data, faithful=node.faithful)
-        if node.kind.startswith("torch."):
-            return _as_tensor(array, node.kind)
-        if node.kind:
-            return array.view(_subclass(node.kind[:80]))
-        return array
-
-    def _view(self, node: nodes.View) -> Any:
-        pair = self.shared.pairs.get(node.id)
-        array = pair.ref() if pair is not None else None
-        if array is None:
-            raise ProtocolError("part of an array that is not there")
-        if node.shape is None:
-            return array
-        dtype, shape, strides = _dtype(node.dtype), tuple(node.shape), tuple(node.strides)
-        try:
-            part: Any = np.ndarray(shape, dtype, array.data, node.offset, strides)
-        except (ValueError, TypeError):
-            raise ProtocolError("part of an array that lies outside it") from None
-        if not node.writeable:
-            part.flags.writeable = False
-        return part
 
     def _stream(self, number: int, kind: str, state: Any) -> np.random.Generator:
         if known := self.shared.streams.get(number):
@@ -366,78 +251,5 @@ class Codec:
         self.shared.forget(number)
 
 
-def base_of(cls: type[BaseException]) -> type[BaseException]:
-    """The nearest class that every Python has."""
-    for each in cls.__mro__:
-        if getattr(builtins, each.__name__, None) is each or each is np.linalg.LinAlgError:
-            return each
-    return BaseException
-
-
-def builtin_exception(name: str) -> type[BaseException]:
-    if name == "LinAlgError":
-        return np.linalg.LinAlgError
-    found = getattr(builtins, name, None)
-    if not isinstance(found, type) or not issubclass(found, BaseException):
-        raise ProtocolError("an exception of no kind that there is")
-    return found
-
-
 def _place(containers: list[Any], found: Any) -> int:
     return next(i for i, each in enumerate(containers) if each is found)
-
-
-def _dtype(name: str) -> np.dtype[Any]:
-    try:
-        dtype = np.dtype(name)
-    except (TypeError, ValueError):
-        raise ProtocolError("an array of no dtype that there is") from None
-    if dtype.kind not in KINDS:
-        raise ProtocolError("an array of no dtype that may cross")
-    return dtype
-
-
-def _found(kind: str, name: str) -> Any:
-    if kind == "ellipsis":
-        return Ellipsis
-    if kind == "notimplemented":
-        return NotImplemented
-    if kind == "dtype":
-        return _dtype(name)
-    if kind == "type" and name in TYPES:
-        return TYPES[name]
-    if kind == "builtin" and name in BUILTINS:
-        return getattr(builtins, name)
-    if kind == "numpy":
-        value = getattr(np, name, None)
-        if isinstance(value, np.ufunc) or (
-            isinstance(value, type) and issubclass(value, np.generic)
-        ):
-            return value
-    if kind == "torch" and (torch := _torch()) is not None:
-        value = getattr(torch, name, None)
-        if isinstance(value, torch.dtype):
-            return value
-    raise ProtocolError("a name that is not known")
-
-
-def _torch() -> ModuleType | None:
-    import importlib
-
-    try:
-        return importlib.import_module("torch")
-    except ImportError:
-        return None
-
-
-def _as_tensor(array: Any, kind: str) -> Any:
-    torch = _torch()
-    dtype = getattr(torch, kind.removeprefix("torch."), None) if torch else None
-    if torch is None or not isinstance(dtype, torch.dtype):
-        raise ProtocolError("a tensor of no dtype that there is")
-    tensor = torch.from_numpy(array)
-    return tensor if tensor.dtype == dtype else tensor.view(dtype)
-
-
-def _subclass(name: str) -> Any:
-    return type(name, (np.ndarray,), {})

@@ -9,7 +9,9 @@ from types import CodeType, TracebackType
 from typing import Any
 
 from pytest_llmgrind.graded import nodes
-from pytest_llmgrind.graded.codec import Codec, Parts, base_of
+from pytest_llmgrind.graded.codec import Codec
+from pytest_llmgrind.graded.names import base_of
+from pytest_llmgrind.graded.nodes import Parts
 from pytest_llmgrind.graded.wire import ProtocolError
 
 TEXT = 4_000

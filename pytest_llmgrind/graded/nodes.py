@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Literal, TypeAlias
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeAlias
 
 import msgspec
 
@@ -234,3 +235,13 @@ class Raise(Struct, tag="err", array_like=True, frozen=True):
 Message: TypeAlias = Call | Get | Return | Raise
 ENCODER = msgspec.msgpack.Encoder()
 DECODER: msgspec.msgpack.Decoder[Message] = msgspec.msgpack.Decoder(Message)
+
+
+@dataclass
+class Parts:
+    """What belongs to the nodes of one message."""
+
+    buffers: list[Any] = field(default_factory=list)
+    containers: list[Any] = field(default_factory=list)
+    loose: list[tuple[int, Any]] = field(default_factory=list)
+    """Numbers of new arrays, with a reference to whose memory they are."""

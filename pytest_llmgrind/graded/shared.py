@@ -13,7 +13,7 @@ from __future__ import annotations
 import copy
 import sys
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,7 +22,7 @@ import numpy as np
 Array = np.ndarray[Any, np.dtype[Any]]
 MOST_BOXES, MOST_ITEMS = 500, 10_000
 """How many boxes there may be, and how many items in one."""
-PLAIN = (int, float, bool, str, type(None))
+PLAIN = {int, float, bool, str, type(None)}
 UNTRACKED = 1 << 26
 """Bytes above which an array that was kept is not compared any more: a copy would be too much."""
 
@@ -83,7 +83,9 @@ class Box:
 
     id: int
     container: Any
-    known: list[Any]
+    known: Any
+    outgrown: bool = False
+    """Whether it holds more than a box may."""
 
     @property
     def unused(self) -> bool:
@@ -92,17 +94,18 @@ class Box:
 
     def changed(self) -> bool:
         """Whether it holds something else than is known; then that is known."""
-        now = content(self.container)
-        if now == self.known:
+        now = plain_content(self.container)
+        self.outgrown = now is None
+        if now is None or now == self.known:
             return False
         self.known = now
         return True
 
     def write(self, value: Any) -> None:
-        """What the other side's holds now. Raises TypeError for a value of another kind."""
-        if type(value) is not type(self.container):
+        """What the other side's holds now. Raises TypeError for what no such box holds."""
+        self.known = plain_content(value) if type(value) is type(self.container) else None
+        if self.known is None:
             raise TypeError("a box of another kind")
-        self.known = content(value)
         refill(self.container, value)
 
 
@@ -158,18 +161,19 @@ class Shared:
 
     def box(self, number: int, container: Any) -> None:
         """Enter a box that is not there yet."""
-        if len(self.boxes) < MOST_BOXES and is_plain(container):
-            self.boxes[number] = Box(number, container, content(container))
+        known = plain_content(container) if len(self.boxes) < MOST_BOXES else None
+        if known is not None:
+            self.boxes[number] = Box(number, container, known)
 
     def box_of(self, container: Any) -> Box | None:
         return next((b for b in self.boxes.values() if b.container is container), None)
 
     def take_dropped(self) -> list[int]:
-        """What this side has no more, once."""
+        """What this side has no more, once; to be asked for after the changes."""
         for stream in [s for s in self.streams.values() if s.unused]:
             del self.streams[stream.id]
             self.dropped.append(stream.id)
-        for box in [b for b in self.boxes.values() if b.unused or not is_plain(b.container)]:
+        for box in [b for b in self.boxes.values() if b.unused or b.outgrown]:
             del self.boxes[box.id]
             self.dropped.append(box.id)
         taken, self.dropped = self.dropped, []
@@ -184,7 +188,7 @@ class Shared:
             if (state := stream.changed()) is not None:
                 yield stream.id, state
         for box in list(self.boxes.values()):
-            if is_plain(box.container) and box.changed():
+            if box.changed():
                 yield box.id, copy.copy(box.container)  # not the box itself
 
 
@@ -220,35 +224,13 @@ def refill(container: Any, value: Any) -> None:
         container.update(value)
 
 
-def is_plain(box: Any) -> bool:
-    """Whether it holds nothing but numbers and texts, and not too many of them."""
+def plain_content(box: Any) -> tuple[list[type], list[Any]] | None:
+    """What a box holds, and of which types: 1 is not True. None if it is more than a box may."""
     if len(box) > MOST_ITEMS:
-        return False
-    items = [*box, *box.values()] if isinstance(box, dict) else box
-    return all(type(item) in PLAIN for item in items)
-
-
-def span(array: Array) -> int:
-    """Bytes from its first element in memory to its last one."""
-    low, high = _reach(array.shape, array.strides)
-    return high - low + array.itemsize
-
-
-def laid_out(values: Array, shape: tuple[int, ...], strides: Sequence[int], *, most: int) -> Array:
-    """The values in new memory, as the strides say. Raises ValueError for more than ``most``."""
-    low, high = _reach(shape, strides)
-    size = high - low + values.itemsize
-    if len(strides) != len(shape) or size > most:
-        raise ValueError("strides that do not fit")
-    array = np.ndarray(shape, values.dtype, bytearray(size), -low, strides)
-    array[...] = values.reshape(shape)
-    return array
-
-
-def _reach(shape: Sequence[int], strides: Sequence[int]) -> tuple[int, int]:
-    """How far elements lie before the first one, and behind."""
-    ends = [(n - 1) * stride for n, stride in zip(shape, strides, strict=True)]
-    return sum(end for end in ends if end < 0), sum(end for end in ends if end > 0)
+        return None
+    items = [*box, *box.values()] if isinstance(box, dict) else list(box)
+    types = [type(item) for item in items]
+    return (types, items) if PLAIN.issuperset(types) else None
 
 
 def flat(array: Array) -> Array:

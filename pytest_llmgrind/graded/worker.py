@@ -27,7 +27,7 @@ import numpy as np
 from pytest_llmgrind import loader, manifest
 from pytest_llmgrind import solution as solutions
 from pytest_llmgrind.graded import errors, nodes, wire
-from pytest_llmgrind.graded.codec import Parts
+from pytest_llmgrind.graded.nodes import Parts
 from pytest_llmgrind.graded.peer import Peer
 from pytest_llmgrind.graded.wire import Closed
 
