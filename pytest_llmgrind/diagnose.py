@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 import time
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from types import ModuleType
 
@@ -33,7 +34,6 @@ class Diagnosis:
     spent_s: float = 0.0
     _passed: dict[Path, set[str]] = field(default_factory=dict)
     _rules: dict[Path, dict[str, str]] = field(default_factory=dict)
-    _modules: dict[tuple[Path, str], ModuleType | None] = field(default_factory=dict)
 
     def looks_like(
         self,
@@ -83,26 +83,27 @@ class Diagnosis:
                 continue
             if time.process_time() > until:
                 return ""
-            module = self._module(manifest, bug)
+            module = _module(manifest, bug)
             if module is not None and same(module):
                 if found or bug.rule != rule_id:
                     return ""
                 found = bug.misconception
         return found
 
-    def _module(self, manifest: Manifest, bug: Bug) -> ModuleType | None:
-        key = (manifest.root, bug.name)
-        if key not in self._modules:
-            self._modules[key] = _load(manifest, bug)
-        return self._modules[key]
 
-
-def _load(manifest: Manifest, bug: Bug) -> ModuleType | None:
+def _module(manifest: Manifest, bug: Bug) -> ModuleType | None:
+    """The reference with the bug planted; None where that cannot be imported."""
     try:
         source = (manifest.reference / f"{manifest.id}.py").read_text("utf-8")
-        with tempfile.TemporaryDirectory() as directory:
-            path = Path(directory) / f"{manifest.id}.py"
-            path.write_text(bug.patched(source), "utf-8")
-            return import_fresh(path, None)
+        return _imported(f"{manifest.id}.py", bug.patched(source))
     except Exception:
         return None  # the gate tells the author
+
+
+@lru_cache(maxsize=200)
+def _imported(name: str, source: str) -> ModuleType:
+    """A module of this text, for all sessions of the process."""
+    with tempfile.TemporaryDirectory() as directory:
+        path = Path(directory) / name
+        path.write_text(source, "utf-8")
+        return import_fresh(path, None)

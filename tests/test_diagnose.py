@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import itertools
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 
 import pytest
 from conftest import Suite
 
 from pytest_llmgrind import diagnose
+from pytest_llmgrind.bugs import Bug
 from pytest_llmgrind.diagnose import Diagnosis
+from pytest_llmgrind.manifest import Manifest
 
 ADD_TWICE = "def add(a, b):\n    return a + 2 * b\n\n\ndef total(xs):\n    return sum(xs)\n"
 TWICE = """
@@ -335,9 +337,14 @@ def test_time_is_limited_for_a_session(
     """After TIME_S no other bug is tried, and no failure is looked at any more."""
     clock = itertools.count(0.0, step_s)
     monkeypatch.setattr(diagnose, "time", SimpleNamespace(process_time=lambda: next(clock)))
-    loaded: list[str] = []
-    load = diagnose._load
-    monkeypatch.setattr(diagnose, "_load", lambda m, bug: loaded.append(bug.name) or load(m, bug))
+    asked: dict[str, None] = {}
+    module = diagnose._module
+
+    def ask(manifest: Manifest, bug: Bug) -> ModuleType | None:
+        asked[bug.name] = None
+        return module(manifest, bug)
+
+    monkeypatch.setattr(diagnose, "_module", ask)
     suite.challenge(bugs=TWICE.replace("a + 2 * b", "a - b") + SAME_OTHERWISE + OFF_BY_ONE)
     suite.solve(
         "def add(a, b):\n    return a + 2 * b\n\n\ndef total(xs):\n    return sum(xs) + 1\n"
@@ -345,5 +352,5 @@ def test_time_is_limited_for_a_session(
 
     lines = said(suite)
 
-    assert loaded == tried
+    assert list(asked) == tried
     assert lines == ["looks like   something else entirely"] * told
