@@ -188,7 +188,7 @@ def reshape_and_cache(
         raise ValueError(f"slot_mapping: {len(keys)} of -1 to {P * K - 1}, got {slot_mapping}")
     real = slot_mapping >= 0
     # Two indices and no reshape: of a cache that is a view, reshape(P * K, G, D) is a copy.
-    blocks, offsets = np.divmod(slot_mapping[real], K)
+    blocks, offsets = np.divmod(slot_mapping[real].astype(np.int64), K)
     key_cache[blocks, offsets] = keys[real]
     value_cache[blocks, offsets] = values[real]
 
@@ -218,10 +218,11 @@ def paged_attention(
         raise ValueError(f"seq_lens: wanted 1 to {block_tables.shape[1] * K}, got {seq_lens}")
     if ((query_lens < 1) | (query_lens > seq_lens)).any() or query_lens.sum() != len(query):
         raise ValueError(f"query_lens: {query_lens} of {seq_lens} tokens, {len(query)} queries")
-    tables = [row[: -(-S // K)] for row, S in zip(block_tables, seq_lens, strict=True)]
+    lengths = seq_lens.tolist()  # of Python: -S of an unsigned S is no negative number
+    tables = [row[: -(-S // K)] for row, S in zip(block_tables, lengths, strict=True)]
     if any(((row < 0) | (row >= P)).any() for row in tables):
         raise ValueError(f"block_tables: wanted 0 to {P - 1}, got {block_tables}")
-    rows = zip(np.split(query, np.cumsum(query_lens)[:-1]), tables, seq_lens.tolist(), strict=True)
+    rows = zip(np.split(query, np.cumsum(query_lens)[:-1]), tables, lengths, strict=True)
     return np.concatenate([_attend(q, key_cache, value_cache, row, S) for q, row, S in rows])
 
 

@@ -435,8 +435,9 @@ def paged_attention(
     Raises
     ------
     ValueError
-        Naming ``seq_lens`` or ``query_lens`` if a value is out of range or the sum is not N;
-        naming ``block_tables`` if an entry that is no padding is not in 0 to P - 1.
+        Naming ``seq_lens`` if a value is out of range; ``query_lens`` if one is, or if N is not
+        their sum (B, if they are None); ``block_tables`` if an entry that is no padding is not
+        in 0 to P - 1.
 
     >>> key_cache = np.zeros((3, 2, 1, 1))  # all scores are 0: the output is a mean
     >>> value_cache = np.arange(6.0).reshape(3, 2, 1, 1)

@@ -42,9 +42,9 @@ class Pool(Said):
             self.counts[b] = 1
         return ids
 
-    def add(self, name, step, listed):
+    def add(self, name, step, listed, shown=""):
         """touch (step 1) or free (step -1)."""
-        self.do(name, listed)
+        self.do(name, listed, shown=shown)
         for b in listed:
             self.counts[b] += step
 
@@ -122,6 +122,16 @@ def test_a_block_that_is_listed_twice_counts_twice(solution, more, less, alone):
     pool.allocate(pool.counts.count(0))
 
 
+@rule("R3")
+def test_a_block_may_have_hundreds_of_references(solution):
+    pool = Pool(solution, 2)
+    a, _ = pool.allocate(2)
+
+    for name, step in (("touch", 1), ("free", -1)):
+        pool.add(name, step, [a] * 300, shown=f"{name}([{a}] * 300)")
+        pool.check()
+
+
 @rule("R4")
 @given(max_examples=20, P=POOL, first=st.integers(0, 7), over=st.integers(1, 3))
 def test_more_blocks_than_are_free_are_refused_whole(solution, P, first, over):
@@ -140,8 +150,9 @@ def test_more_blocks_than_are_free_are_refused_whole(solution, P, first, over):
     name=st.sampled_from(["free", "touch"]),
     bad=st.sampled_from(["a free block", "-1", "num_blocks", "one too often"]),
     good=st.integers(0, 2),
+    at_the_end=st.booleans(),
 )
-def test_a_list_with_one_wrong_block_changes_nothing(solution, name, bad, good):
+def test_a_list_with_one_wrong_block_changes_nothing(solution, name, bad, good, at_the_end):
     pool = Pool(solution, 4)
     unused = min(pool.allocate(4))  # block 3, which lists call -1 as well, stays in use
     pool.add("free", -1, [unused])
@@ -149,6 +160,7 @@ def test_a_list_with_one_wrong_block_changes_nothing(solution, name, bad, good):
     wrong = {"a free block": [unused], "-1": [-1], "num_blocks": [4]}
     name = "free" if bad == "one too often" else name
     listed = held[:good] + wrong.get(bad, [held[0], held[0]])
+    listed += [] if at_the_end else held[good:]
 
     pool.refuses(ValueError, name, listed, names="block_ids")
 
@@ -199,16 +211,18 @@ def test_an_allocator_keeps_to_itself(solution):
     pool.equal(len(ids), 2, "the length of what came back")
     for b in ids:
         pool.counts[b] = 1
-    a, b = ids
+    a, b = sorted(ids)
 
     ids.clear()
     pool.calls.append("the list that came back cleared")
-    asked = [a, b, a]
-    pool.add("touch", 1, asked)
-    pool.add("free", -1, tuple(asked))
+    for name, step in (("touch", 1), ("free", -1)):
+        asked = [b, a, b]
+        pool.add(name, step, asked)
+        pool.equal(asked, [b, a, b], f"the list that {name} got")
+        pool.check()
+        pool.add(name, step, (a, a))
+        pool.check()
 
-    pool.equal(asked, [a, b, a], "the list that touch got")
-    pool.check()
     other.calls.append("calls of another allocator")
     other.check()
     pool.add("free", -1, [a, b])

@@ -121,6 +121,41 @@ def test_a_table_grows_at_its_end_and_no_earlier_than_needed(solution, size, pie
         before = table
 
 
+def grow(manager, order):
+    """A sequence grows by the block that each of the others had. -> slots, table, blocks so far
+
+    Nothing else is free then, so the order of its blocks is up to the test.
+    """
+    own, *others = sorted(manager.lengths, key=lambda s: order * manager.table(s)[0])
+    blocks = manager.table(own)
+    for other in others:
+        blocks += manager.table(other)
+        manager.free(other)
+        slots, _ = manager.append(own, manager.size)
+        yield slots, manager.table(own), blocks
+
+
+@rule("R10")
+@given(max_examples=6, size=st.sampled_from([4, 1, 3]), order=st.sampled_from([1, -1]))
+def test_a_table_is_in_the_order_in_which_it_grew(solution, size, order):
+    manager = Tables(solution, 4, size, [1] * 4)
+
+    for _, table, blocks in grow(manager, order):
+        manager.equal(table, blocks, "the table of the sequence that grew")
+
+
+@rule("R9")
+@given(max_examples=6, size=st.sampled_from([4, 1, 3]), order=st.sampled_from([1, -1]))
+def test_slots_follow_the_table_whatever_its_order(solution, size, order):
+    manager = Tables(solution, 4, size, [1] * 4)
+
+    for slots, table, _ in grow(manager, order):
+        held = (len(table) - 1) * size + 1
+        positions = np.arange(held - size, held)
+        want = np.array(table, np.int64)[positions // size] * size + positions % size
+        manager.equal(slots, want, f"slots of {size} tokens, where the table is {table},")
+
+
 @rule("R11")
 @given(P=st.sampled_from([4, 2, 6]), size=st.sampled_from([2, 1, 3]), calls=CALLS)
 def test_no_sequence_of_calls_loses_a_block_or_gives_it_twice(solution, P, size, calls):
@@ -209,12 +244,13 @@ def test_the_manager_names_the_argument_that_does_not_fit(solution):
     for args, name in (((0, 4), "num_blocks"), ((4, 0), "block_size"), ((4, -1), "block_size")):
         what = {"what": f"BlockManager{args}", "names": name}
         check.raises(ValueError, solution.BlockManager, *args, **what)
-    manager = Tables(solution, 4, 4, [3])
+    manager = Tables(solution, 4, 4, [3, 0])
     for name in ("num_tokens", "block_table", "free"):
-        manager.refuses(ValueError, name, 1, names="seq_id")
+        manager.refuses(ValueError, name, 2, names="seq_id")
     manager.refuses(ValueError, "add", 0, names="seq_id")
+    manager.refuses(ValueError, "add", 1, names="seq_id")
     for name in ("append", "can_append"):
-        manager.refuses(ValueError, name, 1, 2, names="seq_id")
+        manager.refuses(ValueError, name, 2, 2, names="seq_id")
         manager.refuses(ValueError, name, 0, -1, names="num_tokens")
     manager.check()
 
@@ -232,10 +268,12 @@ def test_a_manager_keeps_to_itself(solution):
     first = slots.tolist()
     copies.append((0, 1))
     manager.calls.append("its copies extended by the caller")
+    mine = copies
     _, copies = manager.append(0, 1)
 
     manager.equal(manager.table(0), kept, "block_table(0)")
     manager.equal(list(copies), [], "copies")
+    manager.equal(list(mine), [(0, 1)], "the copies of the first append, looked at again,")
     manager.equal(slots.tolist(), first, "the slots of the first append, looked at again,")
     manager.check()
     other.calls.append("calls of another manager")

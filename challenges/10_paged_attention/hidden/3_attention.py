@@ -17,6 +17,7 @@ SIZES = st.sampled_from(
 LENGTHS = st.lists(st.sampled_from([7, 1, 4, 5, 8, 17, 300]), min_size=1, max_size=4)
 SEEDS = st.integers(0, 999)
 VIEWS = st.sampled_from(["interleaved", "heads first", "whole"])
+INTEGERS = st.sampled_from(["int64", "int32", "the smallest dtype"])
 
 
 def make(reference, seed, seq_lens, **kwargs):
@@ -26,6 +27,14 @@ def make(reference, seed, seq_lens, **kwargs):
         f", {name}={np.dtype(x).name if name == 'dtype' else x}" for name, x in kwargs.items()
     )
     return batch, np.array(seq_lens), f"random_batch(default_rng({seed}), {seq_lens}{shown})"
+
+
+def as_integers(dtype, *arrays):
+    """The same numbers in another dtype; the smallest has no sign, and no room for a product."""
+    smallest = [np.min_scalar_type(x.max()) for x in arrays]
+    wanted = smallest if dtype == "the smallest dtype" else [dtype] * len(arrays)
+    cast = [x.astype(each) for x, each in zip(arrays, wanted, strict=True)]
+    return cast, f"integers as {', '.join(x.dtype.name for x in cast)}"
 
 
 def additions(seq_lens, query):
@@ -62,9 +71,9 @@ def laid_out(view, key_cache, value_cache):
 @given(
     view=VIEWS,
     size=SIZES,
-    P=st.sampled_from([5, 1, 2]),
+    P=st.sampled_from([5, 1, 2, 40]),
     share=st.sampled_from([0.5, 0.0, 1.0]),
-    dtype=st.sampled_from(["int64", "int32"]),
+    dtype=st.sampled_from(["int64", "int32", "uint16"]),
     seed=SEEDS,
 )
 def test_tokens_are_written_to_their_slots_and_nowhere_else(
@@ -73,7 +82,8 @@ def test_tokens_are_written_to_their_slots_and_nowhere_else(
     rng, K = np.random.default_rng(seed), size.get("block_size", 4)
     G, D = size.get("n_kv_heads", 2), size.get("head_dim", 8)
     caches = laid_out(view, *rng.standard_normal((2, P, K, G, D)))
-    slots = rng.permutation(P * K)[: round(share * P * K)].astype(dtype)
+    n = round(share * P * K) if P < 40 else 6
+    slots = rng.permutation(P * K)[:n].astype(dtype)
     keys, values = rng.standard_normal((2, len(slots), G, D))
     want = [cache.copy() for cache in caches]
     for i, slot in enumerate(slots.tolist()):
@@ -87,11 +97,18 @@ def test_tokens_are_written_to_their_slots_and_nowhere_else(
 
 
 @rule("R16")
-@given(view=VIEWS, pattern=st.lists(st.booleans(), min_size=1, max_size=6), seed=SEEDS)
-def test_a_padding_token_is_written_nowhere(solution, view, pattern, seed):
+@given(
+    view=VIEWS,
+    pattern=st.lists(st.booleans(), min_size=1, max_size=6),
+    first=st.sampled_from([0, 11]),
+    seed=SEEDS,
+)
+def test_a_padding_token_is_written_nowhere(solution, view, pattern, first, seed):
     rng = np.random.default_rng(seed)
     caches = laid_out(view, *rng.standard_normal((2, 3, 4, 2, 8)))
-    slots = np.where(pattern, -1, rng.permutation(11)[: len(pattern)])  # the last slot stays free
+    # The last slot belongs to the first token, or stays as it is.
+    order = [first, *(1 + rng.permutation(10))]
+    slots = np.where(pattern, -1, order[: len(pattern)])
     keys, values = rng.standard_normal((2, len(slots), 2, 8))
     want = [cache.copy() for cache in caches]
     for i, slot in enumerate(slots.tolist()):
@@ -106,7 +123,7 @@ def test_a_padding_token_is_written_nowhere(solution, view, pattern, seed):
 
 
 @rule("R17")
-@given(size=SIZES, seq_lens=LENGTHS, dtype=st.sampled_from(["int64", "int32"]), seed=SEEDS)
+@given(size=SIZES, seq_lens=LENGTHS, dtype=INTEGERS, seed=SEEDS)
 def test_decoding_through_the_tables_is_attention_in_one_piece(
     solution, reference, size, seq_lens, dtype, seed
 ):
@@ -115,12 +132,11 @@ def test_decoding_through_the_tables_is_attention_in_one_piece(
     batch, lengths, words = make(reference, seed, seq_lens, **size)
     query, key_cache, value_cache, tables, keys, values = batch
     want = contiguous(query, keys, values, [1] * len(seq_lens))
+    (tables, lengths), dtypes = as_integers(dtype, tables, lengths)
 
-    saw = solution.paged_attention(
-        query, key_cache, value_cache, tables.astype(dtype), lengths.astype(dtype)
-    )
+    saw = solution.paged_attention(query, key_cache, value_cache, tables, lengths)
 
-    how = f"{words}, integers as {dtype}"
+    how = f"{words}, {dtypes}"
     check.close(saw, want, what="output", given=how, n=additions(seq_lens, query))
 
 
@@ -138,6 +154,23 @@ def test_caches_may_be_views_of_any_layout(solution, reference, view, seq_lens, 
 
     how = f"{words}, caches {view}"
     check.close(saw, want, what="output", given=how, n=additions(seq_lens, query))
+
+
+@rule("R17")
+@given(max_examples=5, seq_lens=LENGTHS, seed=SEEDS)
+def test_a_later_call_reads_what_the_caches_hold_by_then(solution, reference, seq_lens, seed):
+    batch, lengths, words = make(reference, seed, seq_lens)
+    query, key_cache, value_cache, tables, keys, values = batch
+    n = additions(seq_lens, query)
+
+    for call, sign in (("first", 1.0), ("second", -1.0)):
+        value_cache[:] = sign * np.abs(value_cache)
+        for v in values:
+            v[:] = sign * np.abs(v)
+        want = contiguous(query, keys, values, [1] * len(seq_lens))
+        saw = solution.paged_attention(query, key_cache, value_cache, tables, lengths)
+        how = f"{words}, values {'above' if sign > 0 else 'below'} 0, the {call} call"
+        check.close(saw, want, what="output", given=how, n=n)
 
 
 @rule("R18")
@@ -160,23 +193,24 @@ def test_query_heads_of_a_group_share_a_key_head(solution, reference, heads, seq
 @given(
     size=SIZES,
     pairs=st.lists(
-        st.sampled_from([(7, 3), (1, 1), (5, 5), (9, 1), (17, 10), (300, 40), (270, 4)]),
+        st.sampled_from([(7, 3), (1, 1), (5, 5), (9, 1), (17, 10), (300, 100), (270, 4)]),
         min_size=1,
         max_size=3,
     ),
+    dtype=INTEGERS,
     seed=SEEDS,
 )
-def test_a_query_sees_the_tokens_up_to_its_own(solution, reference, size, pairs, seed):
+def test_a_query_sees_the_tokens_up_to_its_own(solution, reference, size, pairs, dtype, seed):
     seq_lens, query_lens = [n for n, _ in pairs], [n for _, n in pairs]
     batch, lengths, words = make(reference, seed, seq_lens, query_lens=query_lens, **size)
     query, key_cache, value_cache, tables, keys, values = batch
     want = contiguous(query, keys, values, query_lens)
+    (tables, lengths, asked), dtypes = as_integers(dtype, tables, lengths, np.array(query_lens))
 
-    saw = solution.paged_attention(
-        query, key_cache, value_cache, tables, lengths, query_lens=np.array(query_lens)
-    )
+    saw = solution.paged_attention(query, key_cache, value_cache, tables, lengths, query_lens=asked)
 
-    check.close(saw, want, what="output", given=words, n=additions(seq_lens, query))
+    how = f"{words}, {dtypes}"
+    check.close(saw, want, what="output", given=how, n=additions(seq_lens, query))
 
 
 @rule("R20")
@@ -255,6 +289,25 @@ def test_scores_that_rise_or_fall_from_block_to_block_do_not_overflow(solution, 
     check.close(saw, want, what="output", given=how, n=S, scale=2 * slope * S)
 
 
+@rule("R21")
+@given(max_examples=6, K=st.sampled_from([4, 1, 16]), high=st.sampled_from([8e4, 1e3]), seed=SEEDS)
+def test_later_tokens_take_no_part_however_high_they_score(solution, K, high, seed):
+    rng, S, P = np.random.default_rng(seed), 8, 8 // min(K, 8)
+    scores = np.where(np.arange(S) < 4, -high, high) + rng.standard_normal(S)
+    key_cache, value_cache = np.zeros((2, P, K, 1, 1))
+    values, query = rng.standard_normal((S, 1, 1)), np.ones((S, 1, 1))
+    at = np.arange(S) // K, np.arange(S) % K
+    key_cache[at], value_cache[at] = scores.reshape(S, 1, 1), values
+
+    saw = solution.paged_attention(
+        query, key_cache, value_cache, np.arange(P)[None], np.array([S]), query_lens=np.array([S])
+    )
+
+    how = f"8 tokens and 8 queries, blocks of {K}, one head of width 1, scores {scores.tolist()}"
+    want = contiguous(query, [scores.reshape(S, 1, 1)], [values], [S])
+    check.close(saw, want, what="output", given=how, n=S, scale=high)
+
+
 @rule("R22")
 @given(size=SIZES, seq_lens=LENGTHS, dtype=st.sampled_from(["float32", "float64"]), seed=SEEDS)
 def test_the_output_has_the_dtype_of_the_query(solution, reference, size, seq_lens, dtype, seed):
@@ -272,7 +325,8 @@ def test_the_output_has_the_dtype_of_the_query(solution, reference, size, seq_le
 def test_arguments_of_stage_3_that_do_not_fit_are_named(solution, reference):
     caches = np.random.default_rng(0).standard_normal((2, 2, 4, 1, 2))
     keys = np.ones((3, 1, 2))
-    for slots in ([0, 1], [0, 1, 8], [-2, 0, 1], [5, 4, 3, 2], [[0, 1, 2]], [[0], [1], [2]]):
+    flat = ([0, 1], [0], [0, 1, 8], [-2, 0, 1], [5, 4, 3, 2])
+    for slots in (*flat, [[0, 1, 2]], [[0], [1], [2]]):
         how = f"3 tokens, 2 blocks of 4, slot_mapping {slots}"
         what = {"what": "reshape_and_cache", "names": "slot_mapping", "given": how}
         args = (keys, keys, caches[0], caches[1], np.array(slots))
@@ -282,21 +336,24 @@ def test_arguments_of_stage_3_that_do_not_fit_are_named(solution, reference):
     batch, _, words = make(reference, 0, [5, 2], query_lens=[2, 1])
     query, key_cache, value_cache, tables = batch[:4]  # rows of 3 entries, so 12 slots
 
-    def refuse(name, seq_lens, query_lens, tables=tables):
+    def refuse(name, seq_lens, query_lens, tables=tables, query=query):
         asked = None if query_lens is None else np.array(query_lens)
-        how = f"{words}, seq_lens {seq_lens}, query_lens {query_lens}, tables {tables.tolist()}"
+        how = f"{words}, of which {len(query)} queries, seq_lens {seq_lens}"
+        how += f", query_lens {query_lens}, tables {tables.tolist()}"
         args = (query, key_cache, value_cache, tables, np.array(seq_lens))
         what = {"what": "paged_attention", "names": name, "given": how, "query_lens": asked}
         check.raises(ValueError, solution.paged_attention, *args, **what)
 
     refuse("seq_lens", [13, 2], [2, 1])
-    refuse("seq_lens", [5, 0], [2, 1])
+    refuse("seq_lens", [5, 0], None, query=query[:2])
     refuse("query_lens", [5, 2], [3, 1])
     refuse("query_lens", [5, 2], [1, 1])
     refuse("query_lens", [5, 2], [3, 0])
     refuse("query_lens", [5, 2], [4, -1])
     refuse("query_lens", [5, 1], [1, 2])
     refuse("query_lens", [5, 2], None)
+    refuse("query_lens", [5, 2], None, query=np.concatenate([query, query[:1]]))
+    refuse("query_lens", [5, 2], [2, 0], query=query[:2])
     for wrong in (-1, len(key_cache)):
         for at in ((0, 0), (0, 1), (1, 0)):
             other = tables.copy()
@@ -317,6 +374,10 @@ def test_attention_and_writing_change_no_other_argument(solution, reference, siz
     with check.unchanged(given=f"paged_attention, {words}", **inputs):
         saw = solution.paged_attention(*list(inputs.values())[:5], query_lens=asked)
     check.fresh(saw, what="output", given=words, query=query, value_cache=value_cache)
+    kept = saw.copy()
+    solution.paged_attention(2.0 * query, key_cache, value_cache, tables, lengths, query_lens=asked)
+    again = "the first output, looked at after a second call,"
+    check.equal(saw, kept, what=again, given=words, moved=True)
     read = {"keys": keys[0], "values": values[0], "slot_mapping": slots}
     with check.unchanged(given=f"reshape_and_cache, {words}", **read):
         solution.reshape_and_cache(keys[0], values[0], key_cache, value_cache, slots)

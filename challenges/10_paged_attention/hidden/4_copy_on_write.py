@@ -404,7 +404,9 @@ def test_arguments_of_stage_4_that_do_not_fit_are_named(solution):
     manager.refuses(ValueError, "fork", 0, 1, names="child_id")
     manager.refuses(ValueError, "fork", 0, 0, names="child_id")
     manager.refuses(ValueError, "block_table", 2, names="seq_id")
-    manager.check(2, {0: (6, table), 1: (6, table)})
+    manager.do("add", 3)
+    manager.refuses(ValueError, "fork", 0, 3, names="child_id")
+    manager.check(2, {0: (6, table), 1: (6, table), 3: (0, [])})
     manager.do("free", 0)
     manager.do("free", 1)
     manager.check(4, {})
@@ -429,6 +431,20 @@ def test_a_fork_has_a_table_of_its_own(solution):
 
     manager.equal(manager.table(1), kept, "block_table(1)")
     manager.equal(manager.see("num_tokens", 1), 6, "num_tokens(1)")
+
+
+@rule("R8")
+def test_copies_that_were_returned_stay_as_they_were(solution):
+    manager = Family(solution, 6, 4, 6, 2)
+    _, copies = manager.do("append", 0, 1)
+    kept = [tuple(pair) for pair in copies]
+    manager.equal(len(kept), 1, "the number of copies")
+
+    manager.append(1, 1)
+    manager.append(2, 1)
+
+    saw = [tuple(pair) for pair in copies]
+    manager.equal(saw, kept, "the copies of append(0, 1), looked at again,")
 
 
 @rule("R30")

@@ -18,9 +18,9 @@ class Said:
     def how(self):
         return f"{self.head}: {', '.join(self.calls)}" if self.calls else self.head
 
-    def do(self, name, *args):
-        """Make a call, and remember it."""
-        self.calls.append(f"{name}({', '.join(map(str, args))})")
+    def do(self, name, *args, shown=""):
+        """Make a call, and remember it, in other words where its arguments are long."""
+        self.calls.append(shown or f"{name}({', '.join(map(str, args))})")
         return self._told(getattr(self.it, name), args)
 
     def see(self, name, *args):
