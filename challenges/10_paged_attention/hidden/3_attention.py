@@ -143,7 +143,7 @@ def test_decoding_through_the_tables_is_attention_in_one_piece(
 @rule("R17")
 @given(max_examples=20, view=VIEWS, seq_lens=LENGTHS, seed=SEEDS)
 def test_caches_may_be_views_of_any_layout(solution, reference, view, seq_lens, seed):
-    batch, lengths, words = make(reference, seed, seq_lens)
+    batch, lengths, words = make(reference, seed, seq_lens, n_kv_heads=4)
     query, key_cache, value_cache, tables, keys, values = batch
     want = contiguous(query, keys, values, [1] * len(seq_lens))
     strided = query.repeat(2, axis=0)[::2]
@@ -157,9 +157,21 @@ def test_caches_may_be_views_of_any_layout(solution, reference, view, seq_lens, 
 
 
 @rule("R17")
+@given(max_examples=6, seq_lens=st.sampled_from([[7], [600, 601], [1300]]), seed=SEEDS)
+def test_a_block_may_hold_more_than_is_gathered_at_a_time(solution, reference, seq_lens, seed):
+    batch, lengths, words = make(reference, seed, seq_lens, n_kv_heads=4, block_size=600)
+    query, key_cache, value_cache, tables, keys, values = batch
+    want = contiguous(query, keys, values, [1] * len(seq_lens))
+
+    saw = solution.paged_attention(query, key_cache, value_cache, tables, lengths)
+
+    check.close(saw, want, what="output", given=words, n=additions(seq_lens, query))
+
+
+@rule("R17")
 @given(max_examples=5, seq_lens=LENGTHS, seed=SEEDS)
 def test_a_later_call_reads_what_the_caches_hold_by_then(solution, reference, seq_lens, seed):
-    batch, lengths, words = make(reference, seed, seq_lens)
+    batch, lengths, words = make(reference, seed, seq_lens, n_kv_heads=4)
     query, key_cache, value_cache, tables, keys, values = batch
     n = additions(seq_lens, query)
 
@@ -177,14 +189,11 @@ def test_a_later_call_reads_what_the_caches_hold_by_then(solution, reference, se
 @given(heads=st.sampled_from([(4, 2), (6, 3), (6, 2), (8, 1)]), seq_lens=LENGTHS, seed=SEEDS)
 def test_query_heads_of_a_group_share_a_key_head(solution, reference, heads, seq_lens, seed):
     size = {"n_heads": heads[0], "n_kv_heads": heads[1]}
-    query_lens = [min(n, 2) for n in seq_lens]
-    batch, lengths, words = make(reference, seed, seq_lens, query_lens=query_lens, **size)
+    batch, lengths, words = make(reference, seed, seq_lens, **size)
     query, key_cache, value_cache, tables, keys, values = batch
-    want = contiguous(query, keys, values, query_lens)
+    want = contiguous(query, keys, values, [1] * len(seq_lens))
 
-    saw = solution.paged_attention(
-        query, key_cache, value_cache, tables, lengths, query_lens=np.array(query_lens)
-    )
+    saw = solution.paged_attention(query, key_cache, value_cache, tables, lengths)
 
     check.close(saw, want, what="output", given=words, n=additions(seq_lens, query))
 
