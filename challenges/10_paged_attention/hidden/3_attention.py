@@ -229,10 +229,11 @@ def test_a_query_sees_the_tokens_up_to_its_own(solution, reference, size, pairs,
     pad=st.sampled_from([-1, 0, 10**6, -(10**6)]),
     junk=st.sampled_from([np.nan, np.inf, 1e300]),
     T=st.sampled_from([1, 3]),
+    dtype=INTEGERS,
     seed=SEEDS,
 )
 def test_padding_and_slots_without_a_token_take_no_part(
-    solution, reference, size, seq_lens, pad, junk, T, seed
+    solution, reference, size, seq_lens, pad, junk, T, dtype, seed
 ):
     query_lens = [min(T, n) for n in seq_lens]
     batch, lengths, words = make(reference, seed, seq_lens, query_lens=query_lens, **size)
@@ -244,12 +245,12 @@ def test_padding_and_slots_without_a_token_take_no_part(
         empty[row[np.arange(n) // K], np.arange(n) % K] = False
         row[-(-n // K) :] = pad
     key_cache[empty] = value_cache[empty] = junk
+    (lengths, asked), dtypes = as_integers(dtype, lengths, np.array(query_lens))
 
-    saw = solution.paged_attention(
-        query, key_cache, value_cache, tables, lengths, query_lens=np.array(query_lens)
-    )
+    saw = solution.paged_attention(query, key_cache, value_cache, tables, lengths, query_lens=asked)
 
     how = f"{words}, slots without a token hold {junk}, tables padded with {pad}"
+    how += f", lengths: {dtypes}"
     check.close(saw, want, what="output", given=how, n=additions(seq_lens, query))
 
 
