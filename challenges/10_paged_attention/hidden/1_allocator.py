@@ -53,7 +53,7 @@ class Pool(Said):
 
     def check(self):
         """Every reference, and the number of free blocks, are those of the plain list."""
-        self.equal(self.state(), self.counts, "ref_count, of each block in turn,")
+        self.equal(self.state(), self.counts, "[ref_count(b) for each b]")
         self.equal(self.see("num_free_blocks"), self.counts.count(0), "num_free_blocks")
 
 

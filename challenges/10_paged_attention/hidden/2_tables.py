@@ -122,7 +122,7 @@ def test_a_table_grows_at_its_end_and_no_earlier_than_needed(solution, size, pie
 
 
 def grow(manager, order):
-    """A sequence grows by the block that each of the others had. -> slots, table, blocks so far
+    """A sequence grows by the block that each of the others had. -> seq_id, slots, its blocks
 
     Nothing else is free then, so the order of its blocks is up to the test.
     """
@@ -132,7 +132,7 @@ def grow(manager, order):
         blocks += manager.table(other)
         manager.free(other)
         slots, _ = manager.append(own, manager.size)
-        yield slots, manager.table(own), blocks
+        yield own, slots, blocks
 
 
 @rule("R10")
@@ -140,8 +140,8 @@ def grow(manager, order):
 def test_a_table_is_in_the_order_in_which_it_grew(solution, size, order):
     manager = Tables(solution, 4, size, [1] * 4)
 
-    for _, table, blocks in grow(manager, order):
-        manager.equal(table, blocks, "the table of the sequence that grew")
+    for seq_id, _, blocks in grow(manager, order):
+        manager.equal(manager.table(seq_id), blocks, f"block_table({seq_id})")
 
 
 @rule("R9")
@@ -149,7 +149,8 @@ def test_a_table_is_in_the_order_in_which_it_grew(solution, size, order):
 def test_slots_follow_the_table_whatever_its_order(solution, size, order):
     manager = Tables(solution, 4, size, [1] * 4)
 
-    for slots, table, _ in grow(manager, order):
+    for seq_id, slots, _ in grow(manager, order):
+        table = manager.table(seq_id)
         held = (len(table) - 1) * size + 1
         positions = np.arange(held - size, held)
         want = np.array(table, np.int64)[positions // size] * size + positions % size
