@@ -157,9 +157,14 @@ def test_caches_may_be_views_of_any_layout(solution, reference, view, seq_lens, 
 
 
 @rule("R17")
-@given(max_examples=6, seq_lens=st.sampled_from([[7], [600, 601], [1300]]), seed=SEEDS)
-def test_a_block_may_hold_more_than_is_gathered_at_a_time(solution, reference, seq_lens, seed):
-    batch, lengths, words = make(reference, seed, seq_lens, n_kv_heads=4, block_size=600)
+@given(
+    max_examples=8,
+    K=st.sampled_from([600, 8]),
+    seq_lens=st.sampled_from([[7], [600, 601], [2100]]),
+    seed=SEEDS,
+)
+def test_blocks_may_be_large_and_sequences_long(solution, reference, K, seq_lens, seed):
+    batch, lengths, words = make(reference, seed, seq_lens, n_kv_heads=4, block_size=K)
     query, key_cache, value_cache, tables, keys, values = batch
     want = contiguous(query, keys, values, [1] * len(seq_lens))
 
