@@ -71,6 +71,19 @@ def test_tokens_and_slots_may_be_lists_or_any_integer_arrays(solution, key, othe
         check.equal(cache.match_prefix(tokens).slots, right, what="match.slots", given=how)
 
 
+@rule("R1")
+@given(key=KEYS, bits=st.sampled_from([8, 16]))
+def test_token_ids_that_agree_in_their_low_bits_are_not_the_same(solution, key, bits):
+    cache, other = solution.RadixCache(20), [token + 2**bits for token in key]
+    cache.insert([9, *key], list(range(len(key) + 1)))
+
+    how = f"insert {[9, *key]}, match {[9, *other]}"
+    # The second tells whether it is the size of the ids or that nothing is compared.
+    found = [cache.match_prefix([9, *k]).slots.tolist() for k in (other, [7] * len(key))]
+    saw = f"match.slots is {found[0]}, which is not right"
+    check.that(found[0] == [0], saw=saw, given=how, value=found)
+
+
 @rule("R2")
 @given(max_examples=60, ops=several(INSERT, INSERT, MATCH))
 def test_a_cached_token_keeps_its_slot(solution, ops):
@@ -80,6 +93,16 @@ def test_a_cached_token_keeps_its_slot(solution, ops):
         how = f"{game.given}, then match {list(key)}"
         saw = game.cache.match_prefix(np.array(key, np.int64)).slots
         check.equal(saw, want, what="match.slots", given=how)
+
+
+@rule("R2")
+def test_the_last_slots_of_a_large_pool_are_kept(solution):
+    cache, want = solution.RadixCache(70_000), np.arange(69_999, 69_995, -1)
+    key = [1, 2, 3, 4]
+    cache.insert(key, want)
+
+    how = f"RadixCache(70000), insert {key} in {want.tolist()}"
+    check.equal(cache.match_prefix(key).slots, want, what="match.slots", given=how)
 
 
 @rule("R2")
@@ -130,6 +153,12 @@ def test_no_argument_is_changed_or_kept(solution, key):
         cache.insert(tokens, slots)
         cache.insert(tokens, slots)
         cache.match_prefix(tokens)
+    lists = tokens.tolist(), slots.tolist()
+    cache.insert(*lists)
+    cache.match_prefix(lists[0])
+    same = lists == (tokens.tolist(), slots.tolist())
+    saw = f"insert and match left the lists {lists[0]} and {lists[1]}"
+    check.that(same, saw=saw, given=f"{how}, again as lists", value=lists)
 
     tokens[:], slots[:] = 9, 9
     want = np.arange(4, 4 + len(key))
@@ -144,12 +173,13 @@ def test_what_was_returned_belongs_to_the_caller(solution, key):
     cache.insert(*tokens_and_slots([*key, 7], range(4, 5 + len(key))))
     first = cache.match_prefix(key).slots
 
-    second = np.array(first)  # whatever the solution lets its caller write to
-    if first.flags.writeable:
+    if first.flags.writeable:  # whatever the solution lets its caller write to
         first[:] = 0
-    cache.insert(*tokens_and_slots([*key, 8], [*second.tolist(), 19]))
-
     how = f"insert {[*key, 7]}, match {key}, overwrite match.slots"
+    check.equal(cache.match_prefix(key).slots, want, what="match.slots", given=how)
+
+    cache.insert(*tokens_and_slots([*key, 8], [*want.tolist(), 19]))
+    how += f", insert {[*key, 8]}"
     check.equal(cache.match_prefix(key).slots, want, what="match.slots", given=how)
 
 

@@ -49,7 +49,7 @@ def test_what_was_evicted_in_the_same_step_is_computed_again(solution, prompt):
     serving.play([("submit", [7, 7], 1), ("submit", [*prompt, 8], 1), ("step",)])
 
     serving.start(3, len(prompt) - 1)
-    serving.check("batch", "read")
+    serving.check("read")
 
 
 @rule("R21")
@@ -251,6 +251,37 @@ def test_an_engine_keeps_and_changes_no_argument(solution, prompt):
     check.equal(start, [len(prompt) + 2], what="the first position computed", given=how)
 
 
+@rule("R26")
+@given(prompt=PROMPTS, clear=st.booleans())
+def test_what_prefill_does_to_its_list_stays_there(solution, prompt, clear):
+    engine = solution.Engine(capacity=40, max_running=2)
+    prompt, output = [*prompt, 5], [2, 1, 0]
+    lists, rows = ([*prompt], [*output]), []
+
+    def prefill(batch):
+        rows.extend(np.array(slots) for _, _, slots in batch)
+        for _, _, slots in batch:
+            if slots.flags.writeable:
+                slots[:] = 0
+        if clear:
+            batch.clear()
+
+    how = f"submit {prompt}, step with a prefill that overwrites the slots"
+    how += " and clears its list" if clear else ""
+    engine.submit(lists[0], 3)
+    admitted = engine.step(prefill)
+    check.equal(list(admitted), [0], what="the ids that step returned", given=how)
+    saw = np.array(engine.slots(0))[: len(prompt)]
+    check.equal(saw, rows[0], what="the slots of the prompt", given=how)
+
+    engine.finish(0, lists[1])
+    how += f", finish with {output}"
+    check.that(lists == (prompt, output), saw=f"the lists are {lists} now", given=how, value=lists)
+    found = engine.cache.match_prefix([*prompt, *output]).slots
+    check.equal(found[: len(prompt)], rows[0], what="match.slots", given=how)
+    check.equal(len(found), len(prompt) + 2, what="length of match.slots", given=how)
+
+
 @rule("R19")
 def test_evicted_tokens_take_no_memory(peak):
     n, kept, capacity = 128, 1, 400
@@ -261,6 +292,13 @@ def test_evicted_tokens_take_no_memory(peak):
         return ([rng.integers(0, 128_256, size) for size in sizes],)
 
     def run(impl, prompts):
+        small, T = impl.RadixCache(24), 12
+        for first in range(24):  # with the tokens goes what was made for the many branches
+            key = list(range(first, first + T))
+            small.insert(key, list(range(T)))
+            for n in range(T):
+                small.insert([*key[:n], 99], [*range(n), T + n])
+            small.evict(2 * T)
         engine, late = impl.Engine(capacity=capacity, max_running=1), []
         cache = engine.cache
         for number, prompt in enumerate(prompts):
@@ -272,9 +310,12 @@ def test_evicted_tokens_take_no_memory(peak):
             late = [prompt[:kept]]
             if number % 2:  # split, and the second part goes
                 cache.inc_lock_ref(cache.match_prefix(late.pop()))
-        return cache.match_prefix(prompts[-1]).slots
+        return cache.match_prefix(prompts[-1]).slots, small.match_prefix([0]).slots
 
-    def verify(found, prompts):
+    def verify(result, prompts):
+        found, left = result
+        none = np.zeros(0, np.int64)
+        check.equal(left, none, what="match.slots of a token that was evicted")
         what = "length of match.slots of the last prompt"
         check.equal(len(found), sizes[-1], what=what)
 

@@ -59,6 +59,23 @@ def test_of_equally_long_prefixes_the_first_submitted_goes(solution, reference, 
         saw.ids(want.steps[-1])
 
 
+@rule("R24")
+@given(big=PROMPTS, small=PROMPTS, cached=st.booleans())
+def test_nobody_overtakes_a_longer_prefix_that_does_not_fit(solution, big, small, cached):
+    big, capacity = [7, *big, *small], len(big) + len(small) + 3
+    serving = Serving(solution, capacity=capacity, max_running=4, policy="lpm", max_skips=FAR)
+    serving.play(fill([[7]] if cached else [])).play([("submit", [8], 3), ("step",)])
+    first = len(serving.prompts)
+    serving.play([("submit", big, 1), ("submit", small, 1)])
+
+    serving.ids([])
+    serving.play([("finish", 0, 1)])
+    admitted = serving.step()[:1]
+    serving.that(
+        admitted == [first], f"the last step admitted {admitted} first, which is not right"
+    )
+
+
 @rule("R28")
 @given(hot=PROMPTS, cold=PROMPTS, policy=POLICIES, why=st.sampled_from(["place", "room"]))
 def test_a_request_that_waits_makes_nothing_younger(solution, hot, cold, policy, why):
@@ -149,6 +166,20 @@ def test_one_token_more_than_is_cached_is_worth_a_step(solution, prompt, more):
 
 
 @rule("R29")
+@given(cold=PROMPTS)
+def test_what_was_evicted_in_the_step_defers_nobody(solution, cold):
+    cold, hot = [4, *cold], [5, *[5] * len(cold)]
+    options = {"capacity": 2 * len(cold) + 2, "max_running": 2, "max_skips": 1}
+    serving = Serving(solution, policy="lpm", **options)
+    serving.play([*fill([cold, hot]), ("submit", [6], 1), ("step",), ("submit", cold, 1)])
+    serving.play([("submit", [*hot, 8], 1), ("step",), ("finish", 1, 1), ("finish", 0, 1)])
+    serving.play([("submit", [*cold, 9], 1)])
+
+    # The first is overdue and needs a slot, that of its own last token; the other had it cached.
+    serving.ids([3, 5])
+
+
+@rule("R29")
 @given(shared=PROMPTS, tail=PROMPTS, other=PROMPTS)
 def test_who_comes_after_a_deferred_one_is_still_admitted(solution, shared, tail, other):
     serving = Serving(solution, capacity=99, max_running=9, policy="lpm")
@@ -160,10 +191,12 @@ def test_who_comes_after_a_deferred_one_is_still_admitted(solution, shared, tail
 
 
 @rule("R30")
-@given(hot=PROMPTS, cold=PROMPTS, max_skips=st.integers(0, 4))
+@given(hot=PROMPTS, cold=PROMPTS, max_skips=st.sampled_from([0, 1, 2, 3, 4, None]))
 def test_nobody_is_passed_over_more_often_than_max_skips(solution, hot, cold, max_skips):
     hot, cold = [5, *hot], [6, *cold]
-    serving = Serving(solution, capacity=60, max_running=1, policy="lpm", max_skips=max_skips)
+    bound = {} if max_skips is None else {"max_skips": max_skips}
+    serving = Serving(solution, capacity=60, max_running=1, policy="lpm", **bound)
+    max_skips = bound.get("max_skips", 8)  # the default
     serving.play(fill([hot])).play([("submit", cold, 1)])
     for number in range(max_skips + 2):
         serving.play([("submit", [*hot, 10 + number], 1), ("step",), ("finish", 0, 1)])

@@ -175,10 +175,10 @@ def basics(solution):
 
 
 def preferences(solution):
-    """The orders in which an engine serves prompts whose cached prefixes differ."""
-    queue = [[1, 2, 3, 4], [9, 9], [1, 2, *[7] * 4], [1, 8], [1, 6], [1, 2, 3, *[5] * 6]]
-    served = []
-    for max_skips in (99, 1):
+    """The orders in which an engine serves prompts whose cached prefixes differ, and who waits."""
+    many = [[1, 2, 3, 4], [9, 9], [1, 2, *[7] * 4], [1, 8], [1, 6], [1, 2, 3, *[5] * 6]]
+    few, served = [[1, 2, 3, 4], [9, 9], [1, 2, 3, 5], [1, 2, 6]], []
+    for max_skips, queue in ((99, many), (1, many), (1, few)):
         engine = solution.Engine(capacity=99, max_running=1, policy="lpm", max_skips=max_skips)
         for first, last in ((0, 1), (1, len(queue))):
             for prompt in queue[first:last]:
@@ -187,4 +187,7 @@ def preferences(solution):
                 for id in engine.step(lambda batch: None):
                     served.append(int(id))
                     engine.finish(id, [0])
-    return served
+    together = solution.Engine(capacity=99, max_running=9, policy="lpm")
+    for prompt in ([1, 2, 3, 4], [1, 2, 3, 5], [1, 2, 3, 4, 6], [1, 7]):
+        together.submit(prompt)
+    return served, list(together.step(lambda batch: None))
