@@ -284,7 +284,7 @@ def test_what_prefill_does_to_its_list_stays_there(solution, prompt, clear):
 
 @rule("R19")
 def test_evicted_tokens_take_no_memory(peak):
-    n, kept, capacity = 104, 1, 400
+    n, kept, capacity = 96, 1, 400
     # Each prompt takes all slots that are not locked, so all but the first token of the last go.
     sizes = [capacity - kept * number for number in range(n)]
 
@@ -293,7 +293,7 @@ def test_evicted_tokens_take_no_memory(peak):
 
     def run(impl, prompts):
         small, T = impl.RadixCache(24), 12
-        for first in range(18):  # with the tokens goes what was made for the many branches
+        for first in range(15):  # with the tokens goes what was made for the many branches
             key = list(range(first, first + T))
             small.insert(key, list(range(T)))
             for n in range(T):
