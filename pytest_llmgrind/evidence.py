@@ -49,7 +49,7 @@ def of(item: pytest.Function, error: BaseException, *, is_theirs: bool) -> Evide
     if "solution" not in names or not names <= KNOWN:
         return None
     if isinstance(error, RuleBroken):
-        return _Value(item, error) if error.value is not None else None
+        return _Value(item, error) if _says_something(error.value) else None
     if is_theirs and isinstance(error, Exception) and _DIGIT.search(plain.text_of(error)):
         return _Raised(item, error)
     return None
@@ -145,6 +145,13 @@ def _error_of(call: Callable[[], None]) -> BaseException | None:
     except (Exception, RuleBroken) as error:
         return error
     return None
+
+
+def _says_something(value: Any) -> bool:
+    """Neither None nor empty: too many mistakes end there."""
+    if isinstance(value, list | tuple | dict | set | frozenset | str):
+        return len(value) > 0
+    return value is not None and not (isinstance(value, np.ndarray) and value.size == 0)
 
 
 def _fixed(item: pytest.Function) -> set[str]:

@@ -128,10 +128,12 @@ BOXED = """
         ("{'sum': RIGHT}", True),
         ("[RIGHT, (RIGHT,)]", True),
         ("type('Box', (), {'__eq__': lambda self, other: a})()", False),
+        ("[]", False),
+        ("a[:0]", False),
     ],
 )
 def test_any_value_can_be_compared(suite: Suite, box: str, named: bool) -> None:
-    """Containers by what they hold; what refuses to be compared is no evidence."""
+    """Containers by what they hold; what refuses to be compared, or is empty, is no evidence."""
     bug = TWICE.replace('"a + 2 * b"', '"' + box.replace("RIGHT", "a + 2 * b") + '"')
     suite.challenge(stages={"boxed": BOXED}, bugs=bug)
     own = box.replace("RIGHT", "b + a + b")
