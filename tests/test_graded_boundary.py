@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from pytest_llmgrind import manifest
-from pytest_llmgrind.graded import limits, source
+from pytest_llmgrind.graded import breach, limits, source
+from pytest_llmgrind.graded.breach import Breach
 from pytest_llmgrind.graded.carrier import Carrier
 from pytest_llmgrind.graded.sandbox import walls
 
@@ -55,6 +56,10 @@ def strides(array):
 
 def fill(array):
     array[...] = 7
+
+
+def zeros(count):
+    return np.zeros(count, np.uint8)
 """
 
 
@@ -183,3 +188,12 @@ def test_an_array_lies_in_the_worker_as_it_does_here(here: Any, worker: Any, lay
 
     worker.fill(same)
     assert (same == 7).all()
+
+
+def test_an_answer_of_more_than_a_message_holds_is_over_a_limit(worker: Any) -> None:
+    """It is told so, nothing is copied before, and the worker goes on."""
+    with pytest.raises(Breach, match="returned arrays of more than 512 MiB") as raised:
+        worker.zeros((1 << 29) + 1)
+
+    assert raised.value.word == breach.MEMORY
+    assert len(worker.zeros(5)) == 5

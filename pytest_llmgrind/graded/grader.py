@@ -124,8 +124,9 @@ class Grader(Peer):
             if error.blocks == "forbidden":
                 return Breach(breach.FORBIDDEN, text, blocks=True)
             return SolutionError(text).with_traceback(made.__traceback__)
-        if isinstance(made, MemoryError) and error.blocks == "memory":
+        if error.blocks == "memory":
             text = f"needed more than {self.limits.memory_bytes // MIB:,} MiB of memory"
+            text = text if isinstance(made, MemoryError) else f"returned {made}"
             return Breach(breach.MEMORY, text).with_traceback(made.__traceback__)
         if isinstance(made, OSError) and made.errno in ERRNO:
             text = ERRNO[made.errno].format_map(vars(self.limits))

@@ -16,7 +16,7 @@ from pytest_llmgrind.graded.codec import Codec
 from pytest_llmgrind.graded.coherence import Coherence
 from pytest_llmgrind.graded.nodes import Parts
 from pytest_llmgrind.graded.remote import CALL, OPERATORS
-from pytest_llmgrind.graded.wire import ProtocolError, Wire
+from pytest_llmgrind.graded.wire import ProtocolError, Wire, check_sizes
 
 USUAL = {"divide": "warn", "over": "warn", "under": "ignore", "invalid": "warn"}
 MODES = {"i": "ignore", "w": "warn", "r": "raise"}
@@ -154,15 +154,15 @@ class Peer:
             edits = self.both.edits(held.before, out)
             first = len(out.containers)
             node = self.codec.encode(held.value, out)
+            check_sizes(out.buffers)
+            # Copies, which hold no array alive; there may be no memory for them.
+            out.buffers[:] = [memoryview(bytes(buffer)) for buffer in out.buffers]
         except (ProtocolError, EOFError):
             raise
         except BaseException as error:
             if not isinstance(error, Exception):
                 self.escaped(error)
             return self._raised(error, held, parts)
-        out.buffers[:] = [
-            memoryview(bytes(buffer)) for buffer in out.buffers
-        ]  # which hold no array alive
         changes = self.both.changes(out)
         containers, out.containers = out.containers, []
         held.let_go(parts)

@@ -45,6 +45,10 @@ class Late(Exception):
     """No answer in time."""
 
 
+class TooLarge(ValueError):
+    """More than one message may hold."""
+
+
 @dataclass
 class Wire:
     """One end. Messages alternate: who sent one waits for the other's before sending again."""
@@ -55,9 +59,8 @@ class Wire:
 
     def send(self, body: bytes, buffers: Sequence[memoryview], deadline: float = 0.0) -> None:
         if len(body) > BODY_BYTES or len(buffers) > BUFFERS:
-            raise ValueError("a message of more than 32 MiB, or of more than 16,384 arrays")
-        if sum(buffer.nbytes for buffer in buffers) > BUFFER_BYTES:
-            raise ValueError("arrays of more than 512 MiB in one message")
+            raise TooLarge("a message of more than 32 MiB, or of more than 16,384 arrays")
+        check_sizes(buffers)
         pieces, inline, at = [], [], 0
         for buffer in buffers:
             size, place = buffer.nbytes, INLINE
@@ -140,6 +143,12 @@ class Wire:
 
     def close(self) -> None:
         self.sock.close()
+
+
+def check_sizes(buffers: Sequence[memoryview]) -> None:
+    """Raises TooLarge for arrays of which one message cannot hold all."""
+    if sum(buffer.nbytes for buffer in buffers) > BUFFER_BYTES:
+        raise TooLarge(f"arrays of more than {BUFFER_BYTES >> 20} MiB in one message")
 
 
 def _size(data: memoryview) -> int:

@@ -29,7 +29,7 @@ from pytest_llmgrind import solution as solutions
 from pytest_llmgrind.graded import errors, nodes, wire
 from pytest_llmgrind.graded.nodes import Parts
 from pytest_llmgrind.graded.peer import Peer
-from pytest_llmgrind.graded.wire import Closed
+from pytest_llmgrind.graded.wire import Closed, TooLarge
 
 MOST_WARNINGS = 50
 THREAD, RANK = b"+", b"r"
@@ -63,7 +63,9 @@ class Worker(Peer):
         return str(path.relative_to(self.home.parent)) if path.is_relative_to(self.home) else ""
 
     def blocks(self, error: BaseException) -> str:
-        if isinstance(error, MemoryError) and not _was_meant(error):
+        if isinstance(error, TooLarge) or (
+            isinstance(error, MemoryError) and not _was_meant(error)
+        ):
             return "memory"
         if not isinstance(error, solutions.SolutionError):
             return ""
