@@ -27,13 +27,12 @@ def node_of(array: Any, parts: Parts, table: Shared, kind: str = "") -> nodes.Ar
         return nodes.View(pair.id)
     root = shared.owner(array)
     if root is not array and (pair := table.find(root)) and pair.faithful:
-        offset = array.__array_interface__["data"][0] - root.__array_interface__["data"][0]
         return nodes.View(
             pair.id,
             array.dtype.str,
             list(array.shape),
             list(array.strides),
-            offset,
+            offset_of(array, root),
             array.flags.writeable,
         )
     f_order = array.flags.f_contiguous and not array.flags.c_contiguous
@@ -42,7 +41,7 @@ def node_of(array: Any, parts: Parts, table: Shared, kind: str = "") -> nodes.Ar
     parts.loose.append((number, array))
     if not kind and type(array) is not np.ndarray:
         kind = type(array).__name__
-    faithful = bool(array.flags.c_contiguous or f_order)
+    faithful = is_faithful(array)
     return nodes.Array(
         number,
         array.dtype.str,
@@ -96,6 +95,17 @@ def view_of(node: nodes.View, table: Shared) -> Any:
     if not node.writeable:
         part.flags.writeable = False
     return part
+
+
+def is_faithful(array: Any) -> bool:
+    """Whether its bytes cross in the order in which they lie."""
+    return bool(array.flags.c_contiguous or array.flags.f_contiguous)
+
+
+def offset_of(array: Any, root: Any) -> int:
+    """Bytes from the start of the array whose memory it is to its own."""
+    start: int = array.__array_interface__["data"][0]
+    return start - int(root.__array_interface__["data"][0])
 
 
 def span(array: Array) -> int:

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from pytest_llmgrind.graded import nodes, shared
+from pytest_llmgrind.graded.arrays import is_faithful, offset_of
 from pytest_llmgrind.graded.codec import Codec
 from pytest_llmgrind.graded.nodes import Parts
 
@@ -28,7 +29,7 @@ class Coherence:
     def pair(self, parts: Parts) -> None:
         """Enter the arrays of a question as pairs; they live until the answer is there."""
         for number, array in parts.loose:
-            self.codec.shared.add(number, array, None, faithful=_is_faithful(array))
+            self.codec.shared.add(number, array, None, faithful=is_faithful(array))
 
     def settle(self, parts: Parts) -> None:
         """What the other side kept of a question is compared from now on."""
@@ -44,13 +45,13 @@ class Coherence:
             number, array = parts.loose.pop()
             root = shared.owner(array)
             others = root if shared.is_of_others(root) else None
-            alive, faithful = weakref.ref(root), _is_faithful(array)
+            alive, faithful = weakref.ref(root), is_faithful(array)
             form = (array.shape, array.dtype, array.strides)
-            offset = _offset(array, root)
+            offset = offset_of(array, root)
             del array, root
             kept = alive()
             del others
-            if kept is None or not _is_faithful(kept):
+            if kept is None or not is_faithful(kept):
                 loose.append(number)
                 continue
             if (kept.shape, kept.dtype, kept.strides) != form:
@@ -124,12 +125,3 @@ def _same(container: Any, before: list[Any]) -> bool:
         pairs = zip(container.items(), before, strict=True)
         return all(k is a and v is b for (k, v), (a, b) in pairs)
     return all(map(operator.is_, container, before))
-
-
-def _is_faithful(array: Any) -> bool:
-    return bool(array.flags.c_contiguous or array.flags.f_contiguous)
-
-
-def _offset(array: Any, root: Any) -> int:
-    start: int = array.__array_interface__["data"][0]
-    return start - int(root.__array_interface__["data"][0])
