@@ -666,6 +666,28 @@ class TestTheEnd:
             with pytest.raises(SystemExit, match=f"^{128 + signal.SIGTERM}$"):
                 terminal.next(0)
 
+    def test_a_stop_in_the_middle_of_a_status_is_no_status(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """What was written before the shell took over is written again behind it."""
+        terminal, written = Terminal(), []
+        monkeypatch.setattr(terminal, "is_plain", False)
+        monkeypatch.setattr(terminal, "_descriptor", 0, raising=False)
+        monkeypatch.setattr(terminal, "_give_back", lambda: None)
+        monkeypatch.setattr("os.kill", lambda pid, sign: None)
+        monkeypatch.setattr("tty.setcbreak", lambda descriptor, when: None)
+
+        def write(text: str) -> None:
+            written.append(text)
+            if len(written) == 1:
+                terminal._suspend(signal.SIGTSTP, None)
+
+        monkeypatch.setattr(terminal, "_write", write)
+        for _ in range(3):
+            terminal.status(["a line"])
+
+        assert [ESCAPE.sub("", text) for text in written] == ["a line"] * 2
+
     def test_a_stop_gives_the_terminal_back_while_it_lasts(self, place: Any, watch: Any) -> None:
         """Ctrl-Z, and then fg: the status is shown again, and the keys work."""
         place.solve(WRONG)

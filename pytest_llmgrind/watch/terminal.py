@@ -12,7 +12,7 @@ import termios
 import threading
 import tty
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Any
 
@@ -41,6 +41,7 @@ class Terminal:
         os.set_blocking(self._wake, False)  # as set_wakeup_fd demands
         self._ending: int | None = None
         self._below, self._shown = 0, ""  # rows of the status that the cursor is in, and its text
+        self._was_away = False  # the shell has written since
         self._lock = threading.Lock()
 
     @property
@@ -53,12 +54,12 @@ class Terminal:
     def taken(self) -> Iterator[None]:
         """Keys come without Enter and are not echoed, until the block ends, however it ends."""
         if not self.has_keys:
-            with self._signals(dict.fromkeys(ENDINGS, self._end)):
+            with self._signals():
                 yield
             return
         self._descriptor = sys.stdin.fileno()
         self._before = termios.tcgetattr(self._descriptor)
-        with self._signals({**dict.fromkeys(ENDINGS, self._end), signal.SIGTSTP: self._suspend}):
+        with self._signals():
             try:
                 tty.setcbreak(self._descriptor, termios.TCSADRAIN)
                 yield
@@ -104,8 +105,11 @@ class Terminal:
             termios.tcsetattr(self._descriptor, termios.TCSADRAIN, self._before)
 
     @contextlib.contextmanager
-    def _signals(self, handlers: Mapping[signal.Signals, Handler]) -> Iterator[None]:
-        """Handle them so, and wake ``next`` up at each, also at one just before it waits."""
+    def _signals(self) -> Iterator[None]:
+        """Ours are handled, and wake ``next`` up, also one that comes just before it waits."""
+        handlers: dict[signal.Signals, Handler] = dict.fromkeys(ENDINGS, self._end)
+        if self.has_keys:
+            handlers[signal.SIGTSTP] = self._suspend
         known = {sign: signal.signal(sign, handler) for sign, handler in handlers.items()}
         woken = signal.set_wakeup_fd(self._wake, warn_on_full_buffer=False)
         try:
@@ -121,7 +125,7 @@ class Terminal:
     def _suspend(self, _sign: int, _frame: FrameType | None) -> None:
         self._give_back()
         os.kill(os.getpid(), signal.SIGSTOP)
-        self._below = 0  # the shell has written there
+        self._was_away = True  # not _below, which whoever is interrupted may be about to set
         with contextlib.suppress(termios.error):  # in the background it stays as it is
             tty.setcbreak(self._descriptor, termios.TCSADRAIN)
 
@@ -147,6 +151,7 @@ class Terminal:
         if self.is_plain:
             self._write(f"{text}\n")
             return
+        self._look()
         if self._below and text == self._shown:
             return
         again = f"\r{UP * (self._below - 1)}{ERASE_BELOW}" if self._below else ""
@@ -157,7 +162,13 @@ class Terminal:
         """As it is where there is no terminal, or NO_COLOR is set."""
         return text if self.is_plain or os.environ.get("NO_COLOR") else f"{BOLD}{text}{NORMAL}"
 
+    def _look(self) -> None:
+        """The cursor is in no status any more where the shell has written."""
+        if self._was_away:
+            self._was_away, self._below = False, 0
+
     def _start(self) -> str:
+        self._look()
         new, self._below = "\n" if self._below else "", 0
         return new
 
