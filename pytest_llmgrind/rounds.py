@@ -58,7 +58,9 @@ class Plan:
     guest_rounds: int = 50
     """Rounds of a contender that the verdict does not need,"""
     guest_s: float = 0.5
-    """or as many as fit into this time."""
+    """or as many as fit into this time,"""
+    guest_fewest: int = 3
+    """but so many in any case: the middle of one or two would be an odd one now and then."""
     error: float = 0.01
     """Chance that the interval, over all looks, misses the true median."""
     check: float = 0.25
@@ -224,7 +226,7 @@ class Rounds:
             self._check(self._pending.pop())
 
     def _plays(self, cell: Cell) -> bool:
-        if cell.contender in self.needed or self.played == 0:
+        if cell.contender in self.needed or self.played < self.plan.guest_fewest:
             return True
         in_time = self._spent[cell.contender] <= self.plan.guest_s
         return in_time and self.played < self.plan.guest_rounds

@@ -254,6 +254,41 @@ class TestFigures:
             "run the gate where less else runs"
         ]
 
+    @pytest.mark.parametrize(
+        ("fresh", "said"),
+        [([1.9, 1.8, 1.9, 1.9], []), ([1.9, 1.8, 1.85, 1.9], ["1.85"]), ([], ["1.8"])],
+        ids=["the middle one has room", "the middle one has none", "nothing more was measured"],
+    )
+    def test_a_time_without_room_is_measured_again(
+        self, sums: Sums, fresh: list[float], said: list[str]
+    ) -> None:
+        """Of five looks the middle one counts, whatever came first."""
+        sums.change((TOML, "limit = 16", "limit = 1.5"), (TOML, '"count"', '"scaling"'))
+        first, *others = (
+            run_of(sums.manifest, figure=1.0, low=1.0, high=1.0, baseline=baseline)
+            for baseline in (1.8, *fresh)
+        )
+        runs, asked = iter(others), []
+
+        def again(rule: str) -> list[Result]:
+            asked.append(rule)
+            return next(runs, Run()).results
+
+        found = list(figures.check(sums.manifest, first, again))
+
+        assert [f.what.partition("baseline has ")[2].split(",")[0] for f in found] == said
+        assert asked == ["R5"] * 4
+
+    def test_what_is_counted_is_not_counted_again(self, sums: Sums) -> None:
+        """A second look would see the same."""
+
+        def again(rule: str) -> list[Result]:
+            raise AssertionError(rule)
+
+        run = run_of(sums.manifest, figure=8, baseline=23)
+
+        assert len(list(figures.check(sums.manifest, run, again))) == 1
+
     def test_a_bug_at_the_limit_is_not_caught(self, sums: Sums) -> None:
         """Where no measurement decides, the bug is named with its interval."""
         data = {"figure": 16.0, "low": 15.0, "high": 17.0, "limit": 16.0, "verdict": "undecided"}
@@ -304,6 +339,17 @@ class TestFigures:
             f"{MANY}: stage many takes 5.2 s of one core, at most 5 are fine; "
             "shorten test_each_number_is_read_once (5.2 s), or mark it slow"
         ]
+
+    @pytest.mark.parametrize(("second_s", "said"), [(4.9, 0), (5.1, 1)])
+    def test_a_slow_stage_gets_a_second_look(self, sums: Sums, second_s: float, said: int) -> None:
+        """A core may be slow for a while: the lesser time of two counts."""
+        first, second = (
+            run_of(sums.manifest, figure=8, baseline=24, cpu_s=cpu_s) for cpu_s in (5.2, second_s)
+        )
+
+        found = list(figures.check(sums.manifest, first, lambda rule: second.results))
+
+        assert len(found) == said
 
 
 class TestTable:

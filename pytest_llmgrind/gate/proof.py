@@ -47,7 +47,11 @@ def prove(manifest: Manifest, worker: Worker, step: Step) -> Iterator[Finding]:
     )
     yield from _broken(manifest, reference, "the reference")
     yield from _once(judge_reference(manifest, reference), said)
-    yield from figures.check(manifest, reference)
+    yield from figures.check(
+        manifest,
+        reference,
+        lambda rule: worker.grade(manifest.reference, rule=rule, measured=True).results,
+    )
     if not _blocked(stub) and not _blocked(reference):
         step("examples")
         yield from _examples(manifest, worker.examples())

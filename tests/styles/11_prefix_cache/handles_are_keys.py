@@ -52,9 +52,8 @@ class RadixCache(RadixCache):
         return np.concatenate([np.full(len(node.key), node.born or 0) for node in path])
 
     def insert(self, key, slots):
-        before = set(_below(self._root))
         back = super().insert(key, slots)
-        for node in set(_below(self._root)) - before:
+        for node in self._walk(np.array(key, np.int64))[1:]:
             if node.born == ():
                 self._serial = getattr(self, "_serial", 0) + 1
                 node.born = self._serial

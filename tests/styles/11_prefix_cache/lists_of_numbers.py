@@ -82,7 +82,7 @@ class RadixCache:
         path = self._found(key)
         known = self._sum(self.places, path)
         foreign = {s for s, k in itertools.zip_longest(slots, known[: len(slots)]) if s != k}
-        wrong = foreign & self.has or foreign - set(range(self.capacity))
+        wrong = foreign & self.has or any(not 0 <= s < self.capacity for s in slots)
         if wrong or len(set(slots)) != len(slots) or len(slots) != len(key):
             raise ValueError(f"slots: {slots}")
         if key[len(known) :]:

@@ -8,7 +8,7 @@ class Piece:
 
     def __init__(self, tokens, slots, up, start):
         self.tokens, self.slots, self.up, self.start = tokens, slots, up, start
-        self.below, self.holds = [], 0
+        self.below, self.holds = {}, 0  # below: by their first tokens
 
 
 class RadixCache:
@@ -16,18 +16,19 @@ class RadixCache:
 
     def __init__(self, capacity):
         self.capacity, self.top, self.queue = capacity, Piece((), (), None, 0), OrderedDict()
+        self.held = set()
 
     evictable_size = property(lambda self: sum(len(p.slots) for p in self.queue if not p.holds))
     protected_size = property(lambda self: sum(len(p.slots) for p in self.queue if p.holds))
 
     def find(self, key):
         """The pieces of the longest cached prefix, the last one cut where it has to be."""
-        found, at = [self.top], 0
+        found, at, self.fresh = [self.top], 0, None
         while True:
-            below = [p for p in found[-1].below if p.tokens[:1] == key[at : at + 1]]
-            if not below:
+            piece = found[-1].below.get(key[at : at + 1])
+            if piece is None:
                 return found
-            piece, rest = below[0], key[at : at + len(below[0].tokens)]
+            rest = key[at : at + len(piece.tokens)]
             agree = [a == b for a, b in zip(piece.tokens, rest, strict=False)]
             n = agree.index(False) if False in agree else len(agree)
             if n < len(piece.tokens):
@@ -37,16 +38,22 @@ class RadixCache:
 
     def cut(self, piece, n):
         first = Piece(piece.tokens[:n], piece.slots[:n], piece.up, piece.start)
-        first.holds, first.below = piece.holds, [piece]
-        piece.up.below = [first if p is piece else p for p in piece.up.below]
+        piece.up.below[first.tokens[:1]] = first
         piece.tokens, piece.slots = piece.tokens[n:], piece.slots[n:]
         piece.up, piece.start = first, piece.start + n
-        queue, self.queue = self.queue, OrderedDict()
-        for other in queue:
-            self.queue[other] = None
-            if other is piece:
-                self.queue[first] = None
+        first.holds, first.below = piece.holds, {piece.tokens[:1]: piece}
+        self.queue[first], self.fresh = None, (piece, first)
         return first
+
+    def unused(self):
+        """The upper half of a cut that nobody used is as old as the lower one."""
+        if self.fresh:
+            (piece, first), queue, self.queue = self.fresh, self.queue, OrderedDict()
+            del queue[first]
+            for other in queue:
+                self.queue[other] = None
+                if other is piece:
+                    self.queue[first] = None
 
     def use(self, found):
         for piece in reversed(found[1:]):
@@ -58,7 +65,9 @@ class RadixCache:
         return self._seen(found)
 
     def _peek(self, key):
-        return self._seen(self.find(tuple(np.array(key, int).tolist())))
+        found = self.find(tuple(np.array(key, int).tolist()))
+        self.unused()
+        return self._seen(found)
 
     def _seen(self, found):
         slots = [slot for piece in found for slot in piece.slots]
@@ -68,16 +77,19 @@ class RadixCache:
         key, slots = tuple(np.array(key, int).tolist()), tuple(np.array(slots, int).tolist())
         found = self.find(key)
         known = [slot for piece in found for slot in piece.slots]
-        held = {slot for piece in self.queue for slot in piece.slots}
         own = [slot for slot, ours in zip(slots, known, strict=False) if slot == ours]
-        if len(slots) != len(key) or len(set(slots)) < len(slots):
-            raise ValueError(f"slots: {len(slots)} different ones wanted, one a token")
-        if any(not 0 <= slot < self.capacity for slot in slots) or held & set(slots) - set(own):
-            raise ValueError("slots: out of range, or taken")
+        fit = len(slots) == len(key) and len(set(slots)) == len(slots)
+        if not fit or any(not 0 <= slot < self.capacity for slot in slots):
+            self.unused()
+            raise ValueError("slots: one a token, below capacity, no two alike")
+        if self.held & set(slots) - set(own):
+            self.unused()
+            raise ValueError("slots: taken")
         if len(known) < len(key):
             n = len(known)
             leaf = Piece(key[n:], slots[n:], found[-1], n)
-            found[-1].below.append(leaf)
+            found[-1].below[key[n : n + 1]] = leaf
+            self.held.update(leaf.slots)
             found.append(leaf)
             self.queue[leaf] = None
         self.use(found)
@@ -111,8 +123,10 @@ class RadixCache:
                 continue
             keep = max(0, len(piece.slots) - (num_tokens - len(gone)))
             gone += piece.slots[keep:]
+            first = piece.tokens[:1]
             piece.tokens, piece.slots = piece.tokens[:keep], piece.slots[:keep]
             if not keep:
-                piece.up.below.remove(piece)
+                del piece.up.below[first]
                 del self.queue[piece]
+        self.held.difference_update(gone)
         return np.array(gone, np.int64)
