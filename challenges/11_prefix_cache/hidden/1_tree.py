@@ -275,7 +275,7 @@ def test_lookup_does_not_grow_with_the_cache(scaling):
         cache = impl.RadixCache(slots.size)
         for key, row in zip(keys, slots, strict=True):
             cache.insert(key, row)
-        return [cache.match_prefix(key).slots for key in keys]
+        return [np.array(cache.match_prefix(key).slots) for key in keys]
 
     def verify(found, keys, slots):
         want = slots.copy()
@@ -283,7 +283,7 @@ def test_lookup_does_not_grow_with_the_cache(scaling):
         for i, (saw, mine) in enumerate(zip(found, want, strict=True)):
             check.equal(saw, mine, what=f"match.slots of prompt {i} of {len(keys)}")
 
-    scaling(run, sizes=(128, 256, 512), inputs=inputs, verify=verify)
+    scaling(run, sizes=(64, 128, 256), inputs=inputs, verify=verify)
 
 
 @rule("R9")
