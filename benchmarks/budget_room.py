@@ -6,7 +6,8 @@ each. Printed are the figures as shares of the limit. Promised, in every run:
 
 - reference and baseline keep the room that the gate demands, 0.5 and 1.5 of a race, 0.75 and 1.25
   of an exponent;
-- other styles meet the limit, and planted bugs miss it, by 1.2 times.
+- other styles meet the limit, but for those that are right and slow, and planted bugs miss it,
+  by 1.2 times.
 
     python benchmarks/budget_room.py
     python benchmarks/budget_room.py 10_paged_attention 11_prefix_cache --runs 10 --busy 4
@@ -16,103 +17,103 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import math
 import multiprocessing
 import os
 import sys
 import tempfile
 import threading
 from collections.abc import Iterator
-from functools import partial
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from pytest_llmgrind import manifest as manifests
 from pytest_llmgrind.gate import figures, planted
-from pytest_llmgrind.gate.coverage import budget_rules
 from pytest_llmgrind.gate.files import reference_file
-from pytest_llmgrind.gate.worker import Run, Worker
+from pytest_llmgrind.gate.worker import Worker
 from pytest_llmgrind.manifest import TIMED, Budget, Manifest
 
 CHALLENGES = Path(__file__).parents[1] / "challenges"
 STYLES = CHALLENGES.parent / "tests" / "styles"
 ROOM = 1.2
+SLOW = {
+    ("rows_apart", "a_batch_beats_its_rows_one_by_one"),
+    ("loops_over_heads", "a_step_beats_repeated_heads"),
+    ("folded_weights", "absorbed_decode_beats_expansion"),
+}
+"""Right styles that do what the budget is there to see."""
+
+
+@dataclass(frozen=True)
+class Survey:
+    """One timed budget, with the rule of its test."""
+
+    manifest: Manifest
+    worker: Worker
+    budget: Budget
+    rule: str
+    runs: int
+
+    def keeps(self) -> bool:
+        """Measure and print everything; whether every promise is kept."""
+        source = reference_file(self.manifest).read_text("utf-8")
+        most, least = figures.ROOM.get(self.budget.kind, figures.HALF)
+        seen = self.measured(source)
+        kept = [
+            self.say("reference", [data["figure"] for data in seen], most=most),
+            self.say("baseline", [data["baseline"] for data in seen], least=least),
+        ]
+        for style in sorted(STYLES.glob(f"{self.manifest.id}/*.py")):
+            seen = self.measured(source + "\n\n" + style.read_text("utf-8"))
+            slow = (style.stem, self.budget.name) in SLOW
+            most = math.inf if slow else 1 / ROOM
+            kept.append(self.say(style.stem, [data["figure"] for data in seen], most=most))
+        for bug in (bug for bug in planted.usable(self.manifest) if bug.rule == self.rule):
+            if seen := self.measured(bug.patched(source)):  # else it fails before it is timed
+                kept.append(self.say(bug.name, [data["figure"] for data in seen], least=ROOM))
+        return all(kept)
+
+    def measured(self, text: str) -> list[dict[str, float]]:
+        """The figures of a solution, of each run in which its test came to measure."""
+        (self.worker.solutions / f"{self.manifest.id}.py").write_text(text, "utf-8")
+        found = []
+        for _ in range(self.runs):
+            run = self.worker.grade(self.worker.solutions, rule=self.rule, measured=True)
+            found += [r.budget for r in run.results if r.test.name == self.budget.test]
+        return [data for data in found if data]
+
+    def say(
+        self, who: str, values: list[float], *, most: float = math.inf, least: float = 0.0
+    ) -> bool:
+        """Print them as shares of the limit; whether there are any, and all are in between."""
+        shares = sorted(value / self.budget.limit for value in values)
+        kept = bool(shares) and least <= shares[0] and shares[-1] <= most
+        missed = f"  MISSED: {least:.2f} to {most:.2f}"
+        row = f"{self.manifest.id:24} {self.budget.name:42} {who:26}"
+        print(row, *(f"{share:.2f}" for share in shares), "" if kept else missed, flush=True)
+        return kept
 
 
 def main() -> int:
     options = _options()
-    print(f"{options.runs} runs, {options.busy} busy processes; shares of the limit, worst first")
-    kept = True
+    print(f"{options.runs} runs, {options.busy} busy processes; shares of the limit")
+    kept = []
     with _busy(options.busy), tempfile.TemporaryDirectory() as scratch:
         lock = Path(scratch) / "lock"
         lock.touch()
         for root in options.challenges or sorted(CHALLENGES.glob("[0-9][0-9]_*")):
             manifest = manifests.load(CHALLENGES / root)
             with Worker(manifest, lock, threading.Event()) as worker:
-                kept &= _survey(manifest, worker, options.runs)
-    return 0 if kept else 1
-
-
-def _survey(manifest: Manifest, worker: Worker, runs: int) -> bool:
-    kept = True
-    source = reference_file(manifest).read_text("utf-8")
-    for budget in (budget for budget in manifest.budgets if budget.kind in TIMED):
-        rules = _rules(manifest, worker, budget)
-
-        def measured(
-            text: str, rules: tuple[str, ...] = rules, budget: Budget = budget
-        ) -> list[dict[str, float]]:
-            (worker.solutions / f"{manifest.id}.py").write_text(text, "utf-8")
-            found = (
-                worker.grade(worker.solutions, rule=rules[0], measured=True) for _ in range(runs)
-            )
-            return [data for run in found if (data := _data(run, budget))]
-
-        say = partial(_line, manifest, budget)
-        most, least = figures.ROOM.get(budget.kind, figures.HALF)
-        seen = measured(source)
-        kept &= say("reference", [data["figure"] for data in seen], most=most)
-        kept &= say("baseline", [data["baseline"] for data in seen], least=least)
-        for style in sorted(STYLES.glob(f"{manifest.id}/*.py")):
-            text = source + "\n\n" + style.read_text("utf-8")
-            kept &= say(style.stem, [data["figure"] for data in measured(text)], most=1 / ROOM)
-        for bug in (bug for bug in planted.usable(manifest) if bug.rule in rules):
-            if seen := measured(bug.patched(source)):  # else it fails before it is timed
-                kept &= say(bug.name, [data["figure"] for data in seen], least=ROOM)
-    return kept
-
-
-def _rules(manifest: Manifest, worker: Worker, budget: Budget) -> tuple[str, ...]:
-    """Of the test of this budget."""
-    tests = worker.grade(worker.solutions).tests.values()
-    rules = budget_rules(manifest, list(tests))
-    return next(tuple(set(t.rules) & rules) for t in tests if t.name == budget.test)
-
-
-def _data(run: Run, budget: Budget) -> dict[str, float]:
-    return next((r.budget or {} for r in run.results if r.test.name == budget.test), {})
-
-
-def _line(
-    manifest: Manifest,
-    budget: Budget,
-    who: str,
-    figures: list[float],
-    *,
-    most: float = np.inf,
-    least: float = 0.0,
-) -> bool:
-    shares = sorted((figure / budget.limit for figure in figures), reverse=most < np.inf)
-    kept = least <= shares[0] <= most
-    word = (
-        ""
-        if kept
-        else f"  MISSED: {'at most' if most < np.inf else 'at least'} "
-        + (f"{most if most < np.inf else least:g}")
-    )
-    values = " ".join(f"{share:.2f}" for share in shares)
-    print(f"{manifest.id:24} {budget.name:42} {who:32} {values}{word}", flush=True)
-    return kept
+                tests = worker.grade(worker.solutions).tests.values()  # of the stub, so in no time
+                rules = {test.name: test.rules[0] for test in tests}
+                kept += [
+                    Survey(manifest, worker, budget, rules[budget.test], options.runs).keeps()
+                    for budget in manifest.budgets
+                    if budget.kind in TIMED
+                ]
+    return 0 if all(kept) else 1
 
 
 @contextlib.contextmanager
