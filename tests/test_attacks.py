@@ -39,6 +39,10 @@ TIMED = {"test_timed", "test_peak"}
 """Graders that measure. Only attacks on these are measured in graded mode; it takes seconds."""
 MOST_OUTPUT = 100_000
 PATIENCE_S = 60
+HANGS_S = 3
+PLUGINS = ("llmgrind", "timeout", "benchmark")
+"""As in `llmgrind grade`, where an attack brings no files that might be taken for plugins: every
+other one costs time."""
 VERSION = f"{sys.version_info.major}.{sys.version_info.minor}"
 
 needs_walls = pytest.mark.skipif(
@@ -79,10 +83,16 @@ class Attack:
         return self.scratch / "loot"
 
     @property
+    def plugins(self) -> tuple[str, ...]:
+        """Those that alone are loaded; all that are installed, if empty."""
+        return () if self.expect.get("files") else PLUGINS
+
+    @property
     def environment(self) -> dict[str, str]:
         kept = {k: v for k, v in os.environ.items() if not k.startswith(("PYTEST", "COV", "CI"))}
         github = self.scratch / "github_env"
         github.touch()
+        kept |= {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"} if self.plugins else {}
         return kept | SECRET | {"GITHUB_ENV": str(github)}
 
     def text(self, text: str, grader: Path) -> str:
@@ -153,7 +163,7 @@ class Attack:
         shutil.copytree(TARGET / "challenges/01_target", grader / "challenges" / self.id)
         if self.expect["verdict"] == "time limit":
             manifest = grader / "challenges" / self.id / "challenge.toml"
-            manifest.write_text(manifest.read_text("utf-8").replace("timeout = 60", "timeout = 5"))
+            manifest.write_text(manifest.read_text("utf-8").replace("timeout = 60", "timeout = 3"))
         if not self.is_timed:
             options = ("--benchmark-disable", *options)
         (grader / "reference").mkdir()
@@ -166,6 +176,7 @@ class Attack:
         command = [sys.executable, "-m", "pytest", f"challenges/{self.id}", "--graded", *options]
         command += [f"--solutions={solutions}", f"--result={self.result}"]
         command += ["-p", "no:cacheprovider", "-p", "no:randomly", "--color=no"]
+        command += [word for name in self.plugins for word in ("-p", name)]
         inherited = os.open(grader / f"challenges/{self.id}/hidden/1_all.py", os.O_RDONLY)
         os.set_inheritable(inherited, True)
         try:
@@ -264,7 +275,7 @@ def test_attack_works_without_walls(attack: Attack) -> None:
         assert "failed" not in run.output
         assert "no tests ran" in run.output
     elif proof == "hangs":
-        assert attack.ordinary(naive, patience_s=5).code is None
+        assert attack.ordinary(naive, patience_s=HANGS_S).code is None
     elif proof == "prints escapes":
         assert "\x1b]0;owned" in attack.ordinary(naive).output
     elif proof == "prints a lot":
@@ -297,6 +308,7 @@ def test_the_target_can_be_solved(tmp_path: Path, port: int) -> None:
     grader = tmp_path / "grader"
     command = [sys.executable, "-m", "pytest", f"challenges/{attack.id}", "--graded"]
     command += ["--solutions=handed_in", f"--result={attack.result}"]
+    command += [word for name in attack.plugins for word in ("-p", name)]
     (grader / "handed_in").mkdir()
     shutil.copy(grader / "reference" / f"{attack.id}.py", grader / "handed_in")
 
