@@ -27,7 +27,6 @@ from typing import Any
 
 import pytest
 
-from pytest_llmgrind.budget import NOT_MEASURED
 from pytest_llmgrind.graded.sandbox import BUBBLEWRAP, walls
 from pytest_llmgrind.verdicts import SEVERITY
 
@@ -36,7 +35,9 @@ TARGET = HERE / "attack_target"
 ATTACKS = sorted(path.parent for path in HERE.glob("attacks/*/expect.toml"))
 SECRET = {"LLMGRIND_SECRET_OF_THE_TEST": "open sesame"}
 TIMED = {"test_timed", "test_peak"}
-"""Graders that measure. Only attacks on these are measured in graded mode; it takes seconds."""
+"""Graders that measure. Only attacks on these meet the tests that measure in graded mode, too;"""
+MEASURING = ("test_little_memory", "test_rows_beat_a_loop")
+"""these take seconds."""
 MOST_OUTPUT = 100_000
 PATIENCE_S = 60
 HANGS_S = 3
@@ -165,7 +166,7 @@ class Attack:
             manifest = grader / "challenges" / self.id / "challenge.toml"
             manifest.write_text(manifest.read_text("utf-8").replace("timeout = 60", "timeout = 3"))
         if not self.is_timed:
-            options = ("--benchmark-disable", *options)
+            options = ("-k", " and ".join(f"not {name}" for name in MEASURING), *options)
         (grader / "reference").mkdir()
         reference = grader / "reference" / f"{self.id}.py"
         shutil.copy(TARGET / "reference/01_target.py", reference)
@@ -251,7 +252,7 @@ def test_walls_hold(attack: Attack) -> None:
 
     verdicts = attack.verdicts()
     if not attack.is_timed:
-        verdicts = {test: word for test, word in verdicts.items() if word != NOT_MEASURED}
+        verdicts = {test: word for test, word in verdicts.items() if test not in MEASURING}
     worst = min(verdicts.values(), key=lambda word: SEVERITY.get(word, 99))
     assert run.code == 1, run.output
     assert worst == attack.expect["verdict"], (verdicts, run.output[-3000:])
@@ -281,7 +282,7 @@ def test_attack_works_without_walls(attack: Attack) -> None:
     elif proof == "prints a lot":
         assert len(attack.ordinary(naive).output) > 1_000_000
     elif proof == "dies without walls":
-        run = attack.graded("--sandbox", "none", patience_s=6)
+        run = attack.graded("--sandbox", "none", patience_s=HANGS_S)
         assert run.code is None or run.code < 0
     else:
         _get_loot(attack, proof, naive)
