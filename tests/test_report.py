@@ -310,9 +310,9 @@ def test_a_green_board_ends_with_what_was_shown() -> None:
         "  rules    10 of 10 kept",
     ]
     assert lines[-2:] == [
-        "done       all green: 14 tests passed, 10 of 10 rules kept, 1 of 3 budgets met, "
-        "1 undecided, 1 not",
-        "           measured",
+        "done       nothing failed: 14 tests passed, 10 of 10 rules kept, 1 of 3 budgets met, "
+        "1 undecided, 1",
+        "           not measured",
     ]
 
 

@@ -126,13 +126,14 @@ def ahead(board: ChallengeBoard) -> str:
 
 
 def done(board: ChallengeBoard) -> str:
-    """What an all-green run has shown, and what it has not."""
+    """What a run without a failure has shown, and what it has not: green is what met its budgets."""
     tests = sum(stage.passed for stage in board.stages)
     parts = [f"{plural(tests, 'test')} passed"]
     parts.append(f"{len(board.rules.kept)} of {plural(board.rules.total, 'rule')} kept")
     if board.budgets:
         parts.append(budgets(board.budgets, noun="budget"))
-    return f"all green: {', '.join(parts)}"
+    green = all(row.met for row in board.budgets)
+    return f"{'all green' if green else 'nothing failed'}: {', '.join(parts)}"
 
 
 def practice(board: ChallengeBoard) -> Iterator[tuple[str, str]]:
