@@ -126,7 +126,7 @@ def ahead(board: ChallengeBoard) -> str:
 
 
 def done(board: ChallengeBoard) -> str:
-    """What a run without a failure has shown, and what it has not: green is what met its budgets."""
+    """What a run without a failure has shown, and what not: green is one that met its budgets."""
     tests = sum(stage.passed for stage in board.stages)
     parts = [f"{plural(tests, 'test')} passed"]
     parts.append(f"{len(board.rules.kept)} of {plural(board.rules.total, 'rule')} kept")
