@@ -7,7 +7,7 @@ each. Printed are the figures as shares of the limit. Promised, in every run:
 - reference and baseline keep the room that the gate demands, 0.5 and 1.5 of a race, 0.75 and 1.25
   of an exponent;
 - other styles meet the limit, but for those that are right and slow, and planted bugs miss it,
-  by 1.2 times.
+  by 1.2 times, of an exponent 1.1.
 
     python benchmarks/budget_room.py
     python benchmarks/budget_room.py 10_paged_attention 11_prefix_cache --runs 10 --busy 4
@@ -37,7 +37,7 @@ from pytest_llmgrind.manifest import TIMED, Budget, Manifest
 
 CHALLENGES = Path(__file__).parents[1] / "challenges"
 STYLES = CHALLENGES.parent / "tests" / "styles"
-ROOM = 1.2
+ROOM = {"scaling": 1.1, "race": 1.2}
 SLOW = {
     ("rows_apart", "a_batch_beats_its_rows_one_by_one"),
     ("loops_over_heads", "a_step_beats_repeated_heads"),
@@ -60,6 +60,7 @@ class Survey:
         """Measure and print everything; whether every promise is kept."""
         source = reference_file(self.manifest).read_text("utf-8")
         most, least = figures.ROOM.get(self.budget.kind, figures.HALF)
+        room = ROOM[self.budget.kind]
         seen = self.measured(source)
         kept = [
             self.say("reference", [data["figure"] for data in seen], most=most),
@@ -68,11 +69,11 @@ class Survey:
         for style in sorted(STYLES.glob(f"{self.manifest.id}/*.py")):
             seen = self.measured(source + "\n\n" + style.read_text("utf-8"))
             slow = (style.stem, self.budget.name) in SLOW
-            most = math.inf if slow else 1 / ROOM
+            most = math.inf if slow else 1 / room
             kept.append(self.say(style.stem, [data["figure"] for data in seen], most=most))
         for bug in (bug for bug in planted.usable(self.manifest) if bug.rule == self.rule):
             if seen := self.measured(bug.patched(source)):  # else it fails before it is timed
-                kept.append(self.say(bug.name, [data["figure"] for data in seen], least=ROOM))
+                kept.append(self.say(bug.name, [data["figure"] for data in seen], least=room))
         return all(kept)
 
     def measured(self, text: str) -> list[dict[str, float]]:
