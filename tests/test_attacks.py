@@ -61,11 +61,12 @@ class Run:
 
 @dataclass(frozen=True)
 class Attack:
-    """One attack, laid out in a directory of its own."""
+    """One attack by one test, laid out in a directory of its own."""
 
     home: Path
     scratch: Path
     port: int
+    by: str
 
     @property
     def expect(self) -> dict[str, Any]:
@@ -73,7 +74,8 @@ class Attack:
 
     @property
     def id(self) -> str:
-        return f"{10 + ATTACKS.index(self.home)}_{self.home.name}"
+        """Nobody else's: two tests of one attack may run beside each other."""
+        return f"{10 + ATTACKS.index(self.home)}_{self.home.name}_{self.by}"
 
     @property
     def is_timed(self) -> bool:
@@ -205,7 +207,7 @@ class Attack:
 
 @pytest.fixture(params=ATTACKS, ids=lambda path: path.name)
 def attack(request: pytest.FixtureRequest, tmp_path: Path, port: int) -> Attack:
-    return Attack(request.param, tmp_path, port)
+    return Attack(request.param, tmp_path, port, by=request.function.__name__)
 
 
 @pytest.fixture(scope="module")
@@ -304,7 +306,7 @@ def _get_loot(attack: Attack, proof: str, naive: str) -> None:
 
 def test_the_target_can_be_solved(tmp_path: Path, port: int) -> None:
     """The reference passes where attacks are rejected: it is not the grader that fails everyone."""
-    attack = Attack(ATTACKS[0], tmp_path, port)
+    attack = Attack(ATTACKS[0], tmp_path, port, by="solved")
     run = attack.graded()
     grader = tmp_path / "grader"
     command = [sys.executable, "-m", "pytest", f"challenges/{attack.id}", "--graded"]
