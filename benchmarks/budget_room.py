@@ -16,18 +16,14 @@ each. Printed are the figures as shares of the limit. Promised, in every run:
 from __future__ import annotations
 
 import argparse
-import contextlib
 import math
-import multiprocessing
-import os
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
+from busy import busy
 
 from pytest_llmgrind import manifest as manifests
 from pytest_llmgrind.gate import figures, planted
@@ -101,7 +97,7 @@ def main() -> int:
     options = _options()
     print(f"{options.runs} runs, {options.busy} busy processes; shares of the limit")
     kept = []
-    with _busy(options.busy), tempfile.TemporaryDirectory() as scratch:
+    with busy(options.busy), tempfile.TemporaryDirectory() as scratch:
         lock = Path(scratch) / "lock"
         lock.touch()
         for root in options.challenges or sorted(CHALLENGES.glob("[0-9][0-9]_*")):
@@ -117,31 +113,6 @@ def main() -> int:
     return 0 if all(kept) else 1
 
 
-@contextlib.contextmanager
-def _busy(number: int) -> Iterator[None]:
-    """Processes that compute, and that go through more memory than the caches hold."""
-    kinds = (_compute, _copy)
-    workers = [multiprocessing.Process(target=kinds[i % 2], daemon=True) for i in range(number)]
-    for worker in workers:
-        worker.start()
-    try:
-        yield
-    finally:
-        for worker in workers:
-            worker.terminate()
-
-
-def _compute() -> None:
-    while True:
-        sum(range(100_000))
-
-
-def _copy() -> None:
-    here, there = np.zeros(2**25), np.zeros(2**25)
-    while True:
-        np.copyto(there, here)
-
-
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("challenges", nargs="*", help="all by default")
@@ -151,5 +122,4 @@ def _options() -> argparse.Namespace:
 
 
 if __name__ == "__main__":
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     sys.exit(main())

@@ -21,18 +21,17 @@ import os
 os.environ.update(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1", MKL_NUM_THREADS="1")
 
 import argparse
-import contextlib
 import functools
-import multiprocessing
 import platform
 import statistics
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from busy import busy
 
 from pytest_llmgrind.race import Result, race, scaling
 from pytest_llmgrind.rounds import Cell
@@ -62,7 +61,7 @@ def main() -> int:
         f"minute {os.getloadavg()[0]:.1f}; Python {platform.python_version()}, "
         f"NumPy {np.__version__}, {time.strftime('%Y-%m-%d')}"
     )
-    with _busy(options.busy):
+    with busy(options.busy):
         kept = [
             _equal(options.runs),
             _beside_the_limit("10 % over", 11, "over", options.runs),
@@ -173,37 +172,6 @@ def _spread(values: list[float]) -> str:
 
 def _holds(result: Result, true: float) -> bool:
     return result.interval.low <= true <= result.interval.high
-
-
-# -- the load -------------------------------------------------------------------------------
-
-
-def _spin() -> None:
-    while True:
-        sum(range(1_000))
-
-
-def _stream() -> None:
-    """Busy with memory: 32 MB that no cache keeps."""
-    array = np.ones(4_000_000)
-    while True:
-        array *= 1.0000001
-
-
-@contextlib.contextmanager
-def _busy(number: int) -> Iterator[None]:
-    """So many processes at work, every second one with memory."""
-    context = multiprocessing.get_context("spawn")
-    targets = [(_spin, _stream)[index % 2] for index in range(number)]
-    processes = [context.Process(target=target, daemon=True) for target in targets]
-    for process in processes:
-        process.start()
-    time.sleep(1.0)
-    try:
-        yield
-    finally:
-        for process in processes:
-            process.terminate()
 
 
 def _take_cores(number: int) -> int:

@@ -35,15 +35,15 @@ TARGET = HERE / "attack_target"
 ATTACKS = sorted(path.parent for path in HERE.glob("attacks/*/expect.toml"))
 SECRET = {"LLMGRIND_SECRET_OF_THE_TEST": "open sesame"}
 TIMED = {"test_timed", "test_peak"}
-"""Graders that measure. Only attacks on these meet the tests that measure in graded mode, too;"""
+"""Ordinary graders that measure."""
 MEASURING = ("test_little_memory", "test_rows_beat_a_loop")
-"""these take seconds."""
+"""Tests that measure in graded mode, for seconds: for attacks on graders that measure, alone."""
 MOST_OUTPUT = 100_000
 PATIENCE_S = 60
 HANGS_S = 3
-PLUGINS = ("llmgrind", "timeout", "benchmark")
-"""As in `llmgrind grade`, where an attack brings no files that might be taken for plugins: every
-other one costs time."""
+PLUGINS = ["-p", "llmgrind", "-p", "timeout", "-p", "benchmark"]
+"""What alone is loaded, as in `llmgrind grade`, where an attack brings no files that might be taken
+for plugins: every other one costs time."""
 VERSION = f"{sys.version_info.major}.{sys.version_info.minor}"
 
 needs_walls = pytest.mark.skipif(
@@ -86,9 +86,9 @@ class Attack:
         return self.scratch / "loot"
 
     @property
-    def plugins(self) -> tuple[str, ...]:
-        """Those that alone are loaded; all that are installed, if empty."""
-        return () if self.expect.get("files") else PLUGINS
+    def plugins(self) -> list[str]:
+        """Options for those that alone are loaded; none where all are that are installed."""
+        return [] if self.expect.get("files") else PLUGINS
 
     @property
     def environment(self) -> dict[str, str]:
@@ -179,7 +179,7 @@ class Attack:
         command = [sys.executable, "-m", "pytest", f"challenges/{self.id}", "--graded", *options]
         command += [f"--solutions={solutions}", f"--result={self.result}"]
         command += ["-p", "no:cacheprovider", "-p", "no:randomly", "--color=no"]
-        command += [word for name in self.plugins for word in ("-p", name)]
+        command += self.plugins
         inherited = os.open(grader / f"challenges/{self.id}/hidden/1_all.py", os.O_RDONLY)
         os.set_inheritable(inherited, True)
         try:
@@ -310,8 +310,7 @@ def test_the_target_can_be_solved(tmp_path: Path, port: int) -> None:
     run = attack.graded()
     grader = tmp_path / "grader"
     command = [sys.executable, "-m", "pytest", f"challenges/{attack.id}", "--graded"]
-    command += ["--solutions=handed_in", f"--result={attack.result}"]
-    command += [word for name in attack.plugins for word in ("-p", name)]
+    command += ["--solutions=handed_in", f"--result={attack.result}", *attack.plugins]
     (grader / "handed_in").mkdir()
     shutil.copy(grader / "reference" / f"{attack.id}.py", grader / "handed_in")
 
