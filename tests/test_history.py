@@ -24,6 +24,7 @@ from pytest_llmgrind.history import (
     file_of,
     open_history,
 )
+from pytest_llmgrind.history import file as history_file
 
 NOON = datetime(2026, 11, 27, 12, tzinfo=UTC)
 WRITES = """
@@ -434,7 +435,7 @@ class TestDamage:
         practise(tmp_path)
         data = b"x" * 50_000
         file_of(tmp_path).write_bytes(data)
-        names, count = ["02_b", "03_c", "04_d"], 8
+        names, count = ["02_b", "03_c", "04_d", "05_e", "06_f", "07_g"], 4
 
         said = at_once(tmp_path, names, count)
 
@@ -443,6 +444,42 @@ class TestDamage:
         with open_history(tmp_path) as history:
             hints = {each.challenge: len(each.hints) for each in history.attempts()}
         assert hints == {"01_sums": 0, **dict.fromkeys(names, count)}
+
+    def test_nobody_mends_while_another_opens(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A file that is replaced between the look at it and its opening loses what is written."""
+        practise(tmp_path, "01_sums")
+        lock = file_of(tmp_path).with_name("mending.lock")
+        connect = history_file._connect
+        said = []
+
+        def watched(file: Path) -> sqlite3.Connection:
+            with closing(sqlite3.connect(lock, timeout=0, isolation_level=None)) as db:
+                with pytest.raises(sqlite3.OperationalError) as raised:
+                    db.execute("BEGIN EXCLUSIVE")
+                said.append(str(raised.value))
+            return connect(file)
+
+        monkeypatch.setattr(history_file, "_connect", watched)
+        assert attempts(tmp_path) == ["01_sums"]
+        assert said == ["database is locked"]
+
+    def test_a_damaged_log_of_a_damaged_file(self, tmp_path: Path) -> None:
+        """Both are set aside and said, and the backup takes the place of the file."""
+        practise(tmp_path, "01_sums")
+        practise(tmp_path)
+        file_of(tmp_path).write_bytes(b"x" * 5000)
+        log = file_of(tmp_path).with_name("history.db-wal")
+        log.write_bytes(b"y" * 5000)
+
+        said = remarks(tmp_path)
+
+        assert [line.partition(";")[0] for line in said] == [
+            f"{log}: damaged, set aside as history-damaged-20261127T120000.000Z.db-wal",
+            f"{file_of(tmp_path)}: damaged, set aside as history-damaged-20261127T120000.000Z-2.db",
+        ]
+        assert attempts(tmp_path) == ["01_sums"]
 
 
 class TestLog:

@@ -6,7 +6,7 @@ import os
 import shutil
 import sqlite3
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -64,14 +64,9 @@ def open_history(root: Path, *, make: bool = True) -> History:
         if not make and not _is_there(file) and not _is_there(backup_of(file)):
             return History(file, _connect(Path(":memory:")))
         file.parent.mkdir(parents=True, exist_ok=True)
-        remarks = _mended(file) if not _is_there(file) or _has_broken_log(file) else []
-        try:
-            db = _connect(file)
-        except sqlite3.DatabaseError as error:
-            if isinstance(error, sqlite3.OperationalError):
-                raise
-            remarks += _mended(file)
-            db = _connect(file)
+        remarks: list[str] = []
+        if (db := _opened(file)) is None:
+            db, remarks = _mended(file)
         history = History(file, db, remarks)
         try:
             if make:
@@ -159,40 +154,59 @@ def _wait_for_turn(db: sqlite3.Connection) -> None:
     db.execute("ROLLBACK")
 
 
-def _mended(file: Path) -> list[str]:
-    """Make a file that is not there or damaged; what is to be said about it.
+@contextmanager
+def _turn(file: Path, begin: str) -> Iterator[None]:
+    """Many may open the file at once (BEGIN), or one may mend it (BEGIN EXCLUSIVE).
 
-    One process at a time does it: two that make one file at once, or switch it to a write-ahead
-    log, are told by SQLite that it is locked, without waiting.
+    Who opened a file while it was replaced would write to the old one, or remove the new one's
+    log on closing. Two that make one file at once, or switch it to a write-ahead log, are told by
+    SQLite that it is locked, without waiting.
     """
-    with closing(sqlite3.connect(file.with_name("mending.lock"), timeout=WAIT_S)) as lock:
-        lock.execute("BEGIN EXCLUSIVE")
+    lock = sqlite3.connect(file.with_name("mending.lock"), timeout=WAIT_S, isolation_level=None)
+    with closing(lock):
+        lock.execute(begin)
+        lock.execute("PRAGMA user_version")  # a plain BEGIN takes its lock when it first reads
+        yield
+
+
+def _opened(file: Path) -> sqlite3.Connection | None:
+    """None where there is no file, or none that is sound."""
+    with _turn(file, "BEGIN"):
+        return _sound(file) if _is_there(file) and not _has_broken_log(file) else None
+
+
+def _mended(file: Path) -> tuple[sqlite3.Connection, list[str]]:
+    """Make a file that is not there or damaged, and open it; what is to be said about it."""
+    with _turn(file, "BEGIN EXCLUSIVE"):
         remarks = list(_mend(file))
         if not _is_there(file):
             fresh = _fresh(file)
             _connect(fresh).close()
             fresh.replace(file)
-    return remarks
+        return _connect(file), remarks
 
 
 def _mend(file: Path) -> Iterator[str]:
     """Nothing, if another process was faster."""
     if _is_lost(file):
         yield f"{file}: lost; {_restore(file)}"
-    elif _has_broken_log(file):
+    if _has_broken_log(file):
         yield _without_log(file)
-    elif _is_there(file) and _is_damaged(file):
-        yield _set_aside(file)
+    if _is_there(file):
+        if db := _sound(file):
+            db.close()
+        else:
+            yield _set_aside(file)
 
 
-def _is_damaged(file: Path) -> bool:
+def _sound(file: Path) -> sqlite3.Connection | None:
+    """A connection to the file, unless that is damaged."""
     try:
-        _connect(file).close()
+        return _connect(file)
     except sqlite3.OperationalError:
         raise
     except sqlite3.DatabaseError:
-        return True
-    return False
+        return None
 
 
 def _has_broken_log(file: Path) -> bool:
