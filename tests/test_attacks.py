@@ -96,6 +96,7 @@ class Attack:
         github = self.scratch / "github_env"
         github.touch()
         kept |= {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"} if self.plugins else {}
+        kept |= {"OPENBLAS_NUM_THREADS": "1"}  # no user namespace for who has a second thread
         return kept | SECRET | {"GITHUB_ENV": str(github)}
 
     def text(self, text: str, grader: Path) -> str:

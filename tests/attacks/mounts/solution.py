@@ -1,6 +1,8 @@
-"""Mounts a file system of its own."""
+"""Mounts a file system of its own, over a directory that nobody else uses."""
 
 import ctypes
+import os
+import tempfile
 import numpy as np
 
 def _loot(text):
@@ -10,9 +12,13 @@ def _loot(text):
 
 def _steal():
     libc = ctypes.CDLL(None, use_errno=True)
-    if libc.mount(b"none", b"/tmp", b"tmpfs", 0, None) != 0:
-        raise OSError(ctypes.get_errno(), "mount")
-    libc.umount2(b"/tmp", 2)
+    folder = os.fsencode(tempfile.mkdtemp())
+    try:
+        if libc.mount(b"none", folder, b"tmpfs", 0, None) != 0:
+            raise OSError(ctypes.get_errno(), "mount")
+        libc.umount2(folder, 2)
+    finally:
+        os.rmdir(folder)
     _loot("mounted")
 
 

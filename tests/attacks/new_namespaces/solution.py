@@ -1,7 +1,9 @@
-"""Makes a user namespace, in which it is root."""
+"""Makes a user namespace, in which it is root, and mounts as that."""
 
 import ctypes
 import numpy as np
+
+NEW_USER, NEW_MOUNTS = 0x10000000, 0x00020000
 
 def _loot(text):
     with open("@LOOT@", "w") as file:
@@ -10,9 +12,10 @@ def _loot(text):
 
 def _steal():
     libc = ctypes.CDLL(None, use_errno=True)
-    if libc.unshare(0x20000000) != 0 or libc.mount(b"none", b"/tmp", b"tmpfs", 0, None) != 0:
+    if libc.unshare(NEW_USER | NEW_MOUNTS) != 0:
         raise OSError(ctypes.get_errno(), "unshare")
-    libc.umount2(b"/tmp", 2)
+    if libc.mount(b"none", b"/mnt", b"tmpfs", 0, None) != 0:  # seen in this namespace alone
+        raise OSError(ctypes.get_errno(), "mount")
     _loot("made")
 
 
