@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from pytest_llmgrind.cli import main
-from pytest_llmgrind.graded import sandbox, trial
+from pytest_llmgrind.graded import attacker, sandbox, trial
 from pytest_llmgrind.graded.sandbox import BUBBLEWRAP, NONE, Walls, walls
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="graded mode needs Linux")
@@ -24,7 +25,7 @@ def test_walls_hold_here() -> None:
 
     found = json.loads(result.stdout)
     assert [attack["what"] for attack in found["attacks"] if not attack["held"]] == []
-    assert len(found["attacks"]) == 9
+    assert len(found["attacks"]) == 10
     assert (result.exit_code, found["walls"]) == (0, BUBBLEWRAP)
 
 
@@ -38,7 +39,14 @@ def test_without_walls_only_limits_hold() -> None:
         "writes outside its scratch",
         "connects to a port of this machine",
         "sees the grader's process",
+        *["makes a user namespace"] * _has_user_namespaces(),
     ]
+
+
+def _has_user_namespaces() -> bool:
+    """Some systems give them to nobody, or to root alone."""
+    code = f"import ctypes; exit(ctypes.CDLL(None).unshare({attacker.NEW_USER}) != 0)"
+    return subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 def test_strict_fails_without_walls(monkeypatch: pytest.MonkeyPatch) -> None:

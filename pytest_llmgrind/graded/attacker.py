@@ -6,10 +6,13 @@ Nothing is harmed where there are no walls: files and sockets are those that doc
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import socket
 import time
 from pathlib import Path
+
+NEW_USER = 0x10000000
 
 
 def read_a_file(path: str) -> bool:
@@ -44,6 +47,13 @@ def start_a_process() -> bool:
         os._exit(0)
     time.sleep(1)
     return True
+
+
+def make_a_namespace() -> bool:
+    """In a process with one thread: others are told that they cannot, walls or none."""
+    if (pid := os.fork()) == 0:
+        os._exit(int(ctypes.CDLL(None).unshare(NEW_USER) != 0))
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
 
 
 def take_memory(mebibytes: int) -> bool:

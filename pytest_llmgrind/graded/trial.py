@@ -45,6 +45,7 @@ def run(walls: Walls) -> Iterator[Attack]:
             ("connects to a port of this machine", "connect", (port,)),
             ("sees the grader's process", "see_the_grader", (os.getpid(), own)),
             ("starts a process", "start_a_process", ()),
+            ("makes a user namespace", "make_a_namespace", ()),
             ("takes 3 GiB of memory", "take_memory", (3072,)),
             ("prints 4 MiB", "print_without_end", ()),
             ("never answers", "never_answer", ()),

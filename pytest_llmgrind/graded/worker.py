@@ -26,7 +26,7 @@ import numpy as np
 
 from pytest_llmgrind import loader, manifest
 from pytest_llmgrind import solution as solutions
-from pytest_llmgrind.graded import errors, nodes, wire
+from pytest_llmgrind.graded import errors, namespaces, nodes, wire
 from pytest_llmgrind.graded.nodes import Parts
 from pytest_llmgrind.graded.peer import Peer
 from pytest_llmgrind.graded.wire import Closed, TooLarge
@@ -241,6 +241,7 @@ def main(argument: str, *descriptors: str) -> None:
         os.setgroups([])
         os.setresgid(start.uid, start.uid, start.uid)
         os.setresuid(start.uid, start.uid, start.uid)
+        namespaces.refuse()
     worker = _worker(start)
     control = socket.socket(fileno=control_fd)
     sock = socket.socket(fileno=main_fd)
