@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from pytest_llmgrind.cli import main
-from pytest_llmgrind.graded import attacker, sandbox, trial
+from pytest_llmgrind.graded import namespaces, sandbox, trial
 from pytest_llmgrind.graded.sandbox import BUBBLEWRAP, NONE, Walls, walls
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="graded mode needs Linux")
@@ -45,7 +45,7 @@ def test_without_walls_only_limits_hold() -> None:
 
 def _has_user_namespaces() -> bool:
     """Some systems give them to nobody, or to root alone."""
-    code = f"import ctypes; exit(ctypes.CDLL(None).unshare({attacker.NEW_USER}) != 0)"
+    code = f"import ctypes; exit(ctypes.CDLL(None).unshare({namespaces.NEW_USER}) != 0)"
     return subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
